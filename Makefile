@@ -1,0 +1,76 @@
+# Every target prints what it does. `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.installed
+ADDRESS ?= 127.0.0.1:8000
+SAY := @printf '\033[1m%s\033[0m\n'
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo run test lint format types layers build clean
+
+help: ## list the targets
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@echo "PYTHON=python3.13 and VENV=folder choose another interpreter and place for the environment."
+
+venv: $(READY) ## make the virtual environment and install everything for development
+
+$(READY): setup.cfg pyproject.toml
+	$(SAY) "Installing djtasks for development into $(VENV), with $$($(PYTHON) --version)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## the whole trip on real input (DIR=folder scans it, CHAOS=1 kills the worker mid-way)
+	$(SAY) "Taking a census of Python source with a real site and a real worker"
+	@$(PY) manage.py demo $${DIR:+--dir "$$DIR"} $(if $(filter-out 0 no,$(CHAOS)),--chaos)
+
+run: $(READY) ## the demo site and a worker, until Ctrl-C (ADDRESS=127.0.0.1:8000)
+	$(SAY) "Running the site at http://$(ADDRESS)/ and a worker"
+	@$(PY) manage.py migrate --verbosity 0
+	@$(PY) manage.py runworker --loglevel INFO & worker=$$!; \
+	trap 'kill -TERM $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT TERM; \
+	$(PY) manage.py runserver --noreload $(ADDRESS)
+
+test: $(READY) ## the tests, on every PostgreSQL found (SERVERS="embedded" chooses, ARGS="-k name" goes to pytest)
+	@servers="$(SERVERS)"; \
+	if [ -n "$$DATABASE_URL" ]; then servers=DATABASE_URL; \
+	elif [ -z "$$servers" ]; then servers=$$($(PY) -m tests.servers); fi; \
+	printf '\033[1mRunning the tests on: %s\033[0m\n' "$$(echo $$servers)"; \
+	failed=; for server in $$servers; do \
+		[ "$$server" = DATABASE_URL ] || export DJTASKS_TEST_SERVER="$$server"; \
+		$(PY) -m pytest $(ARGS) || failed="$$failed $$server"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "The tests failed on:$$failed"; exit 1; fi
+
+lint: $(READY) ## ruff: rules and format
+	$(SAY) "Checking rules and format with ruff"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+format: $(READY) ## let ruff format and repair what it can
+	$(SAY) "Formatting with ruff"
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+types: $(READY) ## mypy --strict
+	$(SAY) "Checking types with mypy"
+	@$(VENV)/bin/mypy --strict djtasks testproject
+
+layers: $(READY) ## import-linter: imports point down the floors
+	$(SAY) "Checking the floors with import-linter"
+	@$(VENV)/bin/lint-imports --no-logo
+
+build: $(READY) ## the wheel and the source archive, in dist/
+	$(SAY) "Building the wheel and the source archive"
+	@rm -rf build dist
+	@$(PY) -m build --no-isolation --outdir dist . >build.log 2>&1 || { cat build.log; exit 1; }
+	@rm -rf build build.log
+	@ls dist
+
+clean: ## remove what was built, caches and the embedded database; the virtual environment stays
+	$(SAY) "Removing build products, caches and the embedded database"
+	@rm -rf build dist build.log *.egg-info .postgres .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

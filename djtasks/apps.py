@@ -1,0 +1,20 @@
+"""djtasks as an entry of INSTALLED_APPS."""
+
+from django.apps import AppConfig
+
+# Imported here so that tasks have their `app` as soon as Django has been set up.
+import djtasks.app
+from djtasks.checks import register_checks
+from djtasks.registry import autodiscover
+
+
+class DjtasksConfig(AppConfig):
+    """Finds the `tasks` modules of the installed apps, and brings the system checks."""
+
+    name = "djtasks"
+    verbose_name = "Tasks"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        register_checks()
+        autodiscover()

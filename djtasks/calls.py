@@ -1,0 +1,253 @@
+"""The options of a call: which there are, what they may be, and what of them travels in a message's headers."""
+
+import difflib
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from json.encoder import encode_basestring_ascii as quoted
+from typing import Any, TypedDict
+
+from djtasks.conf import settings
+from djtasks.current import Frame
+from djtasks.exceptions import DjtasksError
+from djtasks.serializers import dumps
+
+logger = logging.getLogger("djtasks")
+
+Seconds = float | timedelta | Decimal
+#: In 9999 the calendar ends; Celery's own bound below is that of a 32-bit int.
+_SECONDS_MIN, _SECONDS_MAX = -(2.0**31), 2.5e11
+
+
+class NotSupportedYet(DjtasksError, NotImplementedError):
+    """djtasks does not have this yet."""
+
+
+class CallOptions(TypedDict, total=False):
+    """The options of `apply_async`. None is the same as leaving the option out.
+
+    Times are seconds, or datetimes; a naive one is UTC.
+    """
+
+    task_id: str | None
+    countdown: Seconds | None
+    eta: datetime | str | None
+    expires: Seconds | datetime | str | None
+    queue: Any
+    priority: int | None
+    serializer: str | None
+    compression: str | None
+    ignore_result: bool | None
+    headers: Mapping[str, Any] | None
+    shadow: str | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    #: "on_commit", "in_transaction" or "immediately".
+    enqueue: str | None
+    #: The alias of the database whose transaction the call waits for, or is written in.
+    using: str | None
+    retry: bool | None
+    retry_policy: Mapping[str, Any] | None
+    argsrepr: str | None
+    kwargsrepr: str | None
+    root_id: str | None
+    parent_id: str | None
+    retries: int
+    add_to_parent: bool
+    # A message broker's: `routing_key` finds the queue, some become `request.properties`, the rest mean nothing here.
+    routing_key: str | None
+    exchange: Any
+    exchange_type: str | None
+    delivery_mode: Any
+    declare: Any
+    mandatory: bool
+    immediate: bool
+    connection: Any
+    producer: Any
+    publisher: Any
+    origin: str | None
+    app_id: str | None
+    cluster_id: str | None
+    correlation_id: str | None
+    message_id: str | None
+    reply_to: str | None
+    timestamp: Any
+    type: str | None
+    user_id: str | None
+    # Workflows, which are still to come.
+    link: Any
+    link_error: Any
+    chain: Any
+    chord: Any
+    group_id: str | None
+    group_index: int | None
+    stamped_headers: Any
+    stamps: Any
+
+
+_CANVAS = frozenset(
+    {"link", "link_error", "chain", "chord", "group_id", "group_index", "stamped_headers", "stamps", "callback"}
+)
+_PROPERTIES = (
+    "app_id",
+    "cluster_id",
+    "correlation_id",
+    "message_id",
+    "reply_to",
+    "timestamp",
+    "type",
+    "user_id",
+)
+_SAID = (
+    "root_id",
+    "parent_id",
+    "shadow",
+    "ignore_result",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "correlation_id",
+    "reply_to",
+)
+_OPTIONS = frozenset(CallOptions.__annotations__) - _CANVAS
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that there is not, NotSupportedYet for one that is still to come."""
+    if _OPTIONS.issuperset(options):
+        return
+    for name in options.keys() - _OPTIONS:
+        if name in _CANVAS:
+            if options[name] is not None and options[name] != []:
+                instead = " (nor is it one of Celery's: there it would be link=)" if name == "callback" else ""
+                raise NotSupportedYet(
+                    f"the option {name!r} belongs to workflows, which djtasks does not have yet{instead};"
+                    " call the next task at the end of this one"
+                )
+            continue
+        near = difflib.get_close_matches(name, _OPTIONS, n=1)
+        raise TypeError(f"apply_async() has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+# -- time ---------------------------------------------------------------------------------------------------------
+
+
+def seconds(value: Any, what: str) -> float:
+    """`value` as seconds. Raises TypeError, or ValueError when no calendar holds it."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise TypeError(f"{what} must be a number of seconds or a timedelta, not {value!r}")
+    number = float(value)
+    if not _SECONDS_MIN <= number <= _SECONDS_MAX:
+        raise ValueError(f"{what} is out of range: {value!r} seconds")
+    return number
+
+
+def instant(value: Any, what: str) -> float:
+    """A datetime, or an ISO 8601 text, as seconds since the epoch; one without a zone is UTC (see ENABLE_UTC).
+
+    Raises TypeError, ValueError.
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError(f"{what} must be a datetime or an ISO 8601 text: {error}") from None
+    if not isinstance(value, datetime):
+        hint = "; for a number of seconds use countdown" if isinstance(value, int | float) and what == "eta" else ""
+        raise TypeError(f"{what} must be a datetime, not {value!r}{hint}")
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC if settings.ENABLE_UTC else settings.TIMEZONE or UTC)
+    try:
+        return value.timestamp()
+    except OverflowError:
+        raise ValueError(f"{what} is out of range: {value!r}") from None
+
+
+def start(countdown: Any, eta: Any) -> tuple[float | None, float | None]:
+    """When to run at the earliest, as (countdown, eta); at most one of them is not None."""
+    if countdown:
+        return seconds(countdown, "countdown"), None
+    return (None, None) if eta is None else (None, instant(eta, "eta"))
+
+
+def expiry(expires: Any, name: str) -> tuple[float | None, float | None]:
+    """When it is too late to start, as (seconds from now, seconds since the epoch)."""
+    if expires is None:
+        return None, None
+    if isinstance(expires, datetime | str):
+        at = instant(expires, "expires")
+        late = time.time() - at
+        if late > 0:
+            logger.warning("a call of %s expired %.1fs before it was made (%s)", name, late, expires)
+        return None, at
+    after = seconds(expires, "expires")
+    if after < 0:
+        logger.warning("a call of %s expired %.1fs before it was made", name, -after)
+    return max(after, 0.0), None
+
+
+def time_limits(options: Mapping[str, Any], task: Any) -> list[float | None] | None:
+    """[hard, soft] of this call, or None when it names none. Raises ValueError when soft is above hard."""
+    hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+    for limit, what in ((hard, "time_limit"), (soft, "soft_time_limit")):
+        if limit is not None and (not isinstance(limit, int | float) or not 0 < limit < math.inf):
+            raise ValueError(f"{what} must be a number of seconds above 0, not {limit!r}")
+    in_force = (hard, soft) if task is None else (hard or task.time_limit, soft or task.soft_time_limit)
+    if in_force[0] and in_force[1] and in_force[1] > in_force[0]:
+        raise ValueError(f"soft_time_limit ({in_force[1]}) must not be above time_limit ({in_force[0]})")
+    return None if hard is None and soft is None else [hard, soft]
+
+
+# -- headers ------------------------------------------------------------------------------------------------------
+
+
+def lineage(frame: Frame | None) -> str | None:
+    """The headers of a call that says nothing itself: where it comes from, as JSON; None outside of a task."""
+    if frame is None:
+        return None
+    request = frame.request
+    own = quoted(request.id or "")
+    return f'{{"root_id":{quoted(request.root_id) if request.root_id else own},"parent_id":{own}}}'
+
+
+def headers(options: Mapping[str, Any], task: Any, frame: Frame | None, own_id: str | None) -> str | None:
+    """All that a message says beside its columns, as JSON; None for nothing.
+
+    `own_id` is the caller's own text for an id. Raises EncodeError, TypeError, ValueError.
+    """
+    said: dict[str, Any] = {}
+    if frame is not None:
+        said["root_id"] = frame.request.root_id or frame.request.id
+        said["parent_id"] = frame.request.id
+    for key in _SAID:
+        if (value := options.get(key)) is not None:
+            said[key] = value
+    if (limits := time_limits(options, task)) is not None:
+        said["timelimit"] = limits
+    if own_id is not None:
+        said["task_id"] = own_id
+    if properties := {key: options[key] for key in _PROPERTIES if options.get(key) is not None}:
+        said["properties"] = properties
+    if own := options.get("headers"):
+        if not isinstance(own, Mapping):
+            raise TypeError(f"headers must be a mapping, not {own!r}")
+        said["headers"] = dict(own)
+    return dumps(said, "json")[1].decode() if said else None
+
+
+def check_arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments of a call, empty where None. Raises TypeError."""
+    if args is None:
+        args = ()
+    elif not isinstance(args, list | tuple):
+        raise TypeError(f"task args must be a list or tuple, not {args!r}")
+    if kwargs is None:
+        kwargs = {}
+    elif not isinstance(kwargs, Mapping):
+        raise TypeError(f"task keyword arguments must be a mapping, not {kwargs!r}")
+    return args, kwargs

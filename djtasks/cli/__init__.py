@@ -1,0 +1,1 @@
+"""The command line: a module for each verb. Commands of `manage.py` parse, and call these."""

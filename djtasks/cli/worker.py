@@ -1,0 +1,76 @@
+"""`runworker`: Celery's options to a worker that runs."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from djtasks.conf import settings
+from djtasks.log import level_of
+from djtasks.worker.identity import node_name
+from djtasks.worker.options import POOLS, WorkerOptions, consumed_queues
+from djtasks.worker.worker import Worker, start_logging
+
+
+def names(text: str) -> list[str]:
+    """A list of names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Celery's options of a worker. What is not given comes from the settings."""
+    add = parser.add_argument
+    add("-c", "--concurrency", type=int, metavar="N", help="tasks at a time (default: the CPUs)")
+    add("-Q", "--queues", type=names, metavar="A,B", help="queues to consume (default: TASK_QUEUES)")
+    add("-X", "--exclude-queues", type=names, default=[], metavar="A,B", help="queues not to consume")
+    add("-P", "--pool", choices=POOLS, help="where tasks run (default: prefork)")
+    add("-n", "--hostname", metavar="NODE", help="the node's name; %%h host, %%n its name, %%d its domain")
+    add("-l", "--loglevel", metavar="LEVEL", default="WARNING", help="DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    add("-f", "--logfile", metavar="FILE", help="log there instead of to stderr")
+    add("--time-limit", type=float, metavar="SECONDS", help="kill a task after so long")
+    add("--soft-time-limit", type=float, metavar="SECONDS", help="raise SoftTimeLimitExceeded in it after so long")
+    add("--max-tasks-per-child", type=int, metavar="N", help="replace a child after so many tasks")
+    add("--max-memory-per-child", type=int, metavar="KIB", help="replace a child that uses more memory than that")
+    add("--prefetch-multiplier", type=int, metavar="N", help="at most so many messages a child; 0: 10 ms of work")
+    add("--purge", "--discard", action="store_true", help="throw away what waits in the queues first")
+    add("-q", "--quiet", action="store_true", help="no banner")
+
+
+def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
+    """The options of a worker: what was given, else the settings. Raises ImproperlyConfigured."""
+
+    def chosen(option: str, setting: str) -> Any:
+        return getattr(settings, setting) if given.get(option) is None else given[option]
+
+    pool = chosen("pool", "WORKER_POOL")
+    concurrency = chosen("concurrency", "WORKER_CONCURRENCY")
+    if concurrency is None:
+        concurrency = 1 if pool == "solo" else cpus()
+    return WorkerOptions(
+        queues=consumed_queues(given.get("queues"), given.get("exclude_queues") or []),
+        hostname=node_name(given.get("hostname")),
+        pool=pool,
+        concurrency=concurrency,
+        time_limit=chosen("time_limit", "TASK_TIME_LIMIT"),
+        soft_time_limit=chosen("soft_time_limit", "TASK_SOFT_TIME_LIMIT"),
+        max_tasks_per_child=chosen("max_tasks_per_child", "WORKER_MAX_TASKS_PER_CHILD"),
+        max_memory_per_child=chosen("max_memory_per_child", "WORKER_MAX_MEMORY_PER_CHILD"),
+        prefetch_multiplier=chosen("prefetch_multiplier", "WORKER_PREFETCH_MULTIPLIER"),
+        soft_shutdown_timeout=settings.WORKER_SOFT_SHUTDOWN_TIMEOUT,
+        loglevel=level_of(given.get("loglevel") or "WARNING"),
+        logfile=given.get("logfile"),
+        purge=bool(given.get("purge")),
+        quiet=bool(given.get("quiet")),
+    ).check()
+
+
+def cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(given: Mapping[str, Any]) -> int:
+    """Run a worker until it is told to stop; returns its exit code. Raises ImproperlyConfigured."""
+    options = worker_options(given)
+    start_logging(options)
+    return Worker(options).run()

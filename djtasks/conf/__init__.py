@@ -1,0 +1,71 @@
+"""The settings: `DJTASKS` in Django's settings, checked once and read as plain attributes.
+
+    from djtasks.conf import settings
+    settings.TASK_TIME_LIMIT
+
+Nothing is read before the first attribute is asked for, so the import works before Django is set up. What was read is
+forgotten when a test overrides Django's settings.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NoReturn, cast
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+from djtasks.conf.foreign import IGNORED
+from djtasks.conf.options import KINDS, Entry, Settings, describe
+from djtasks.conf.problems import Problem, did_you_mean, problems
+from djtasks.exceptions import ImproperlyConfigured
+
+__all__ = ["IGNORED", "Entry", "Problem", "Settings", "describe", "load", "problems", "settings"]
+
+
+def load(raw: Mapping[str, Any]) -> Settings:
+    """The settings that `raw`, a `DJTASKS` dict, makes.
+
+    Raises ImproperlyConfigured, which names every error and its cure.
+    """
+    if errors := [problem for problem in problems(raw) if problem.level == "error"]:
+        lines = [f"{problem.text} {problem.hint}" for problem in errors]
+        raise ImproperlyConfigured(lines[0] if len(lines) == 1 else "\n".join(["DJTASKS:", *lines]))
+    return Settings(**{key: KINDS[key].read(value) for key, value in raw.items() if key in KINDS})
+
+
+class _Lazy:
+    """Stands for a `Settings`: its attributes become attributes of this object at the first miss."""
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.isupper():
+            raise AttributeError(f"djtasks has no setting {name!r}")
+        values = read()
+        if name not in KINDS:
+            near = did_you_mean(name)
+            raise AttributeError(f"djtasks has no setting {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+        self.__dict__.update({key: getattr(values, key) for key in KINDS})
+        return getattr(values, name)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"cannot set {name!r}: change DJTASKS in Django's settings (in a test: override_settings)")
+
+    def __repr__(self) -> str:
+        return "<djtasks settings>"
+
+
+def read() -> Settings:
+    """The settings as Django's settings have them at this moment.
+
+    Raises ImproperlyConfigured, or Django's own error when Django has no settings.
+    """
+    return load(getattr(django_settings, "DJTASKS", {}))
+
+
+settings: Settings = cast("Settings", _Lazy())
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting == "DJTASKS":
+        vars(settings).clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="djtasks.conf")

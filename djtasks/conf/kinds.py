@@ -1,0 +1,234 @@
+"""What the value of a setting may be, and the one form in which the rest of the code sees it.
+
+A `Kind` reads a value as it stands in `DJTASKS` and returns it in that form (a list becomes a tuple, seconds become a
+timedelta …), or raises `Unfit`, whose text says what is wrong with it. Kinds know nothing of the settings themselves.
+"""
+
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta, tzinfo
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+#: The longest name a queue may have, in characters.
+QUEUE_NAME_MAX = 200
+PRIORITY_MIN, PRIORITY_MAX = -32768, 32767
+
+
+class Unfit(ValueError):
+    """The value is not of this kind."""
+
+
+class Kind(NamedTuple):
+    """One kind of value."""
+
+    #: Completes «must be …».
+    wants: str
+    #: The value in its one form; raises Unfit.
+    read: Callable[[Any], Any]
+
+
+def _unfit(wants: str, value: object) -> Unfit:
+    return Unfit(f"must be {wants}, not {value!r}")
+
+
+def optional(kind: Kind, meaning: str = "none") -> Kind:
+    """`kind`, or None, which means `meaning`."""
+    return Kind(f"{kind.wants}, or None ({meaning})", lambda value: None if value is None else kind.read(value))
+
+
+def one_of(*values: str) -> Kind:
+    """One of these texts."""
+    wants = " or ".join(repr(value) for value in values)
+
+    def read(value: Any) -> str:
+        if value not in values:
+            raise _unfit(wants, value)
+        return str(value)
+
+    return Kind(wants, read)
+
+
+def number(minimum: float = 0, maximum: float = math.inf, unit: str = "seconds") -> Kind:
+    """A finite int or float in a range, read as a float."""
+    wants = f"a number of {unit}, {minimum:g} or more" + (f", {maximum:g} at most" if maximum != math.inf else "")
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise _unfit(wants, value)
+        if not minimum <= value <= maximum:
+            raise _unfit(wants, value)
+        return float(value)
+
+    return Kind(wants, read)
+
+
+def whole(minimum: int = 0, maximum: int | None = None) -> Kind:
+    """An int in a range."""
+    wants = f"a whole number, {minimum} or more" if maximum is None else f"a whole number from {minimum} to {maximum}"
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _unfit(wants, value)
+        if value < minimum or (maximum is not None and value > maximum):
+            raise _unfit(wants, value)
+        return value
+
+    return Kind(wants, read)
+
+
+def _read_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _unfit("True or False", value)
+    return value
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _unfit("a text", value)
+    return value
+
+
+def _read_names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise Unfit(f"must be a list of texts; write [{value!r}]")
+    if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in value):
+        raise _unfit("a list of texts", value)
+    return tuple(value)
+
+
+def _read_some_names(value: Any) -> tuple[str, ...]:
+    if not (names := _read_names(value)):
+        raise Unfit("must name at least one")
+    return names
+
+
+def queue_name(value: Any) -> str:
+    """`value`, when it can name a queue: text of 1 to 200 characters, without NUL. Raises Unfit."""
+    if not isinstance(value, str) or not 0 < len(value) <= QUEUE_NAME_MAX or "\0" in value:
+        raise _unfit(f"the name of a queue: a text of 1 to {QUEUE_NAME_MAX} characters, without NUL", value)
+    return value
+
+
+def _read_queues(value: Any) -> dict[str, dict[str, Any]]:
+    """Names to options, from a list of names or objects with a `name` (kombu's Queue), or from a dict."""
+    if isinstance(value, Mapping):
+        queues = {}
+        for name, options in value.items():
+            if options is not None and not isinstance(options, Mapping):
+                raise Unfit(f"must map the queue {name!r} to a dict of options, not {options!r}")
+            queues[queue_name(name)] = dict(options or {})
+        return queues
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise _unfit("a list of queues, or a dict of name to options", value)
+    queues = {}
+    for item in value:
+        options = {} if isinstance(item, str) else _queue_options(item)
+        queues[queue_name(item if isinstance(item, str) else getattr(item, "name", item))] = options
+    return queues
+
+
+def _queue_options(queue: Any) -> dict[str, Any]:
+    wanted = ("routing_key", "exchange", "queue_arguments", "max_priority")
+    return {key: value for key in wanted if (value := getattr(queue, key, None))}
+
+
+def _read_routes(value: Any) -> Any:
+    if not callable(value) and not isinstance(value, str | Mapping | list | tuple):
+        raise _unfit("a dict, a list of routes, a function or its dotted name", value)
+    return value
+
+
+def _read_expires(value: Any) -> timedelta | None:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
+        raise _unfit("seconds or a timedelta, 0 or more", value)
+    try:
+        return timedelta(seconds=seconds) if seconds else None
+    except OverflowError as error:
+        raise Unfit(f"must be less than {timedelta.max.days} days, not {value!r}") from error
+
+
+def _read_limit(value: Any) -> float | None:
+    return POSITIVE.read(value) or None
+
+
+def _read_zone(value: Any) -> tzinfo:
+    if isinstance(value, tzinfo):
+        return value
+    try:
+        return ZoneInfo(_read_text(value))
+    except (OSError, KeyError, ValueError) as error:
+        raise _unfit("the name of a time zone, as 'Europe/Paris'", value) from error
+
+
+def _read_log_level(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return logging.getLevelName(value)
+    if not isinstance(value, str) or value.upper() not in logging.getLevelNamesMapping():
+        raise _unfit("the name of a logging level", value)
+    return value.upper()
+
+
+def _read_format(value: Any) -> str:
+    text = _read_text(value)
+    try:
+        logging.Formatter(text)
+    except ValueError as error:
+        raise Unfit(f"must be a format of the logging module: {error}") from error
+    return text
+
+
+RETRY_POLICY: dict[str, float | None] = {
+    "max_retries": 3,
+    "interval_start": 0,
+    "interval_step": 0.2,
+    "interval_max": 1,
+}
+
+
+def retry_policy(value: Any) -> dict[str, Any]:
+    """The policy with its missing keys filled in: max_retries (None for ever) and three intervals, in seconds.
+
+    Raises Unfit.
+    """
+    if not isinstance(value, Mapping):
+        raise _unfit(f"a dict with {', '.join(RETRY_POLICY)}", value)
+    for key, entry in value.items():
+        if key == "retry_errors":
+            continue
+        if key not in RETRY_POLICY:
+            raise Unfit(f"has an unknown key {key!r}; it takes {', '.join(RETRY_POLICY)}")
+        try:
+            (optional(whole()) if key == "max_retries" else POSITIVE).read(entry)
+        except Unfit as error:
+            raise Unfit(f"has a bad {key!r}: it {error}") from error
+    return {**RETRY_POLICY, **value}
+
+
+FLAG = Kind("True or False", _read_flag)
+TEXT = Kind("a text", _read_text)
+NAMES = Kind("a list of texts", _read_names)
+SOME_NAMES = Kind("a list of at least one text", _read_some_names)
+QUEUE = Kind(f"the name of a queue: 1 to {QUEUE_NAME_MAX} characters", queue_name)
+QUEUES = Kind("a list of queues, or a dict of name to options", _read_queues)
+ROUTES = Kind("a dict, a list of routes, a function or its dotted name", _read_routes)
+EXPIRES = Kind("seconds or a timedelta, 0 or more; 0 means never", _read_expires)
+POSITIVE = number()
+#: Seconds in which something must be done; 0 is read as None, no limit.
+LIMIT = Kind("a number of seconds; 0 means no limit", _read_limit)
+ZONE = Kind("the name of a time zone", _read_zone)
+LOG_LEVEL = Kind("the name of a logging level", _read_log_level)
+LOG_FORMAT = Kind("a format of the logging module", _read_format)
+POLICY = Kind(f"a dict with {', '.join(RETRY_POLICY)}", retry_policy)
+PRIORITY = whole(PRIORITY_MIN, PRIORITY_MAX)
+
+#: Words of a setting's name, for people who write it in another style.
+_WORDS = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+
+
+def upper_name(text: str) -> str:
+    """`text` as the name of a setting would be written: words in capitals, joined by underlines."""
+    return "_".join(word for word in _WORDS.split(text) if word).upper()

@@ -1,0 +1,291 @@
+"""Every setting that acts: one entry is its name, its type, its default, what it may be, and its documentation."""
+
+# ruff: noqa: RUF009 -- option() is dataclasses.field() with its metadata put together
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from datetime import timedelta, tzinfo
+from typing import Any, NamedTuple
+
+from djtasks.conf.kinds import (
+    EXPIRES,
+    FLAG,
+    LIMIT,
+    LOG_FORMAT,
+    LOG_LEVEL,
+    NAMES,
+    POLICY,
+    PRIORITY,
+    QUEUE,
+    QUEUES,
+    RETRY_POLICY,
+    ROUTES,
+    SOME_NAMES,
+    TEXT,
+    ZONE,
+    Kind,
+    number,
+    one_of,
+    optional,
+    whole,
+)
+
+_BYTES = whole(1)
+_LOG = "[%(asctime)s: %(levelname)s/%(processName)s] "
+
+
+class Entry(NamedTuple):
+    """The documentation of one setting, as the settings page prints it."""
+
+    name: str
+    type: str
+    default: Any
+    wants: str
+    help: str
+    #: The names Celery had for it before its settings were in lower case.
+    formerly: tuple[str, ...]
+
+
+def option(default: Any, kind: Kind, help: str, *formerly: str) -> Any:
+    """One setting; `formerly` are Celery's old names for it."""
+    metadata = {"kind": kind, "help": help, "formerly": formerly}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one process, checked and complete."""
+
+    # -- the database and the enqueue
+    DATABASE: str = option("default", TEXT, "The alias, in DATABASES, of the PostgreSQL database that holds the tasks.")
+    ENQUEUE: str = option(
+        "on_commit",
+        one_of("on_commit", "in_transaction", "immediately"),
+        "When a call made inside a transaction is written: after its commit, as a part of it, or at once whatever"
+        " becomes of it. Only in_transaction promises that a crash right after the commit loses no task.",
+    )
+    TASK_PUBLISH_RETRY: bool = option(
+        True, FLAG, "Try an enqueue again when the database could not be reached.", "CELERY_TASK_PUBLISH_RETRY"
+    )
+    TASK_PUBLISH_RETRY_POLICY: Mapping[str, Any] = option(
+        RETRY_POLICY,
+        POLICY,
+        "How often, and after how many seconds each time. max_retries None means for ever.",
+        "CELERY_TASK_PUBLISH_RETRY_POLICY",
+    )
+
+    # -- what a message is made of
+    TASK_SERIALIZER: str = option(
+        "json", TEXT, "The serializer of arguments: json, pickle, yaml, msgpack or your own.", "CELERY_TASK_SERIALIZER"
+    )
+    RESULT_SERIALIZER: str = option("json", TEXT, "The serializer of what tasks return.", "CELERY_RESULT_SERIALIZER")
+    ACCEPT_CONTENT: tuple[str, ...] = option(
+        ("json",),
+        SOME_NAMES,
+        "The serializers, by name or content type, that a worker reads. Add pickle only if everyone who can write to"
+        " the database may run code here.",
+        "CELERY_ACCEPT_CONTENT",
+    )
+    RESULT_ACCEPT_CONTENT: tuple[str, ...] = option(
+        None, optional(SOME_NAMES, "as ACCEPT_CONTENT"), "The serializers in which results are read."
+    )
+    TASK_COMPRESSION: str | None = option(
+        None, optional(TEXT), "The compression of arguments: gzip, bzip2, lzma or zstd.", "CELERY_MESSAGE_COMPRESSION"
+    )
+    RESULT_COMPRESSION: str | None = option(
+        None, optional(TEXT), "The compression of results: gzip, bzip2, lzma or zstd.", "CELERY_RESULT_COMPRESSION"
+    )
+    PAYLOAD_WARN_BYTES: int = option(1_000_000, _BYTES, "Arguments above this size, encoded, are logged as a warning.")
+    PAYLOAD_MAX_BYTES: int = option(16_000_000, _BYTES, "Arguments above this size, encoded, are refused.")
+    RESULT_MAX_BYTES: int = option(16_000_000, _BYTES, "A result above this size, encoded, makes its task fail.")
+    DECOMPRESSED_MAX_BYTES: int = option(
+        64_000_000, _BYTES, "What is compressed and would grow over this size is not read."
+    )
+
+    # -- where a message goes
+    TASK_DEFAULT_QUEUE: str = option(
+        "celery", QUEUE, "The queue of a call that nothing routes elsewhere.", "CELERY_DEFAULT_QUEUE"
+    )
+    TASK_QUEUES: dict[str, dict[str, Any]] | None = option(
+        None,
+        optional(QUEUES, "only the default queue"),
+        "The queues a worker without -Q takes from: a list of names or of Queue objects, or a dict of name to options."
+        " A call with a routing_key goes to the queue that has the key.",
+        "CELERY_QUEUES",
+    )
+    TASK_ROUTES: Any = option(
+        None,
+        optional(ROUTES),
+        "Task names to queues: a dict (exact names, globs, regular expressions), a list of pairs, a function, a dotted"
+        " name, or a list of those; the first that answers wins.",
+        "CELERY_ROUTES",
+    )
+    TASK_CREATE_MISSING_QUEUES: bool = option(
+        True, FLAG, "Whether a call may name a queue that is not in TASK_QUEUES.", "CELERY_CREATE_MISSING_QUEUES"
+    )
+    TASK_DEFAULT_PRIORITY: int = option(
+        None,
+        optional(PRIORITY, "0"),
+        "The priority of a call that names none; a higher one runs first.",
+        "CELERY_DEFAULT_PRIORITY",
+    )
+    TASK_INHERIT_PARENT_PRIORITY: bool = option(
+        False, FLAG, "Whether a task called by a task takes its priority.", "CELERY_INHERIT_PARENT_PRIORITY"
+    )
+
+    # -- how a task runs
+    TASK_ALWAYS_EAGER: bool = option(
+        False, FLAG, "Run each task where it is called instead of enqueueing it.", "CELERY_ALWAYS_EAGER"
+    )
+    TASK_EAGER_PROPAGATES: bool = option(
+        False, FLAG, "Raise what an eager task raises.", "CELERY_EAGER_PROPAGATES_EXCEPTIONS"
+    )
+    TASK_STORE_EAGER_RESULT: bool = option(
+        False, FLAG, "Store the results of eager tasks.", "CELERY_STORE_EAGER_RESULT"
+    )
+    TASK_ACKS_LATE: bool = option(
+        False,
+        FLAG,
+        "What becomes of a task whose worker is lost while it runs: run again (True) or FAILURE WorkerLostError"
+        " (False).",
+        "CELERY_ACKS_LATE",
+    )
+    TASK_REJECT_ON_WORKER_LOST: bool | None = option(
+        None,
+        optional(FLAG, "as TASK_ACKS_LATE"),
+        "False: a late-ack task whose worker is lost fails as WorkerLostError instead of running again.",
+        "CELERY_REJECT_ON_WORKER_LOST",
+    )
+    TASK_MAX_CRASHES: int = option(
+        3, whole(1), "How many workers a task may take down with it before it fails as WorkerLostError."
+    )
+    TASK_TIME_LIMIT: float | None = option(
+        None, optional(LIMIT), "Seconds after which a task's process is killed.", "CELERYD_TASK_TIME_LIMIT"
+    )
+    TASK_SOFT_TIME_LIMIT: float | None = option(
+        None,
+        optional(LIMIT),
+        "Seconds after which SoftTimeLimitExceeded is raised in a task.",
+        "CELERYD_TASK_SOFT_TIME_LIMIT",
+    )
+    TASK_TRACK_STARTED: bool = option(
+        False, FLAG, "Store the state STARTED when a task begins.", "CELERY_TRACK_STARTED"
+    )
+    ON_UNKNOWN_TASK: str = option(
+        "requeue",
+        one_of("requeue", "fail"),
+        "What a worker does with a task whose name it does not know: leave it to workers that do, or fail it.",
+    )
+    IMPORTS: tuple[str, ...] = option((), NAMES, "Modules that a worker imports when it starts.", "CELERY_IMPORTS")
+    INCLUDE: tuple[str, ...] = option((), NAMES, "More modules that a worker imports.", "CELERY_INCLUDE")
+
+    # -- what a task leaves
+    TASK_IGNORE_RESULT: bool = option(False, FLAG, "Store no results.", "CELERY_IGNORE_RESULT")
+    TASK_STORE_ERRORS_EVEN_IF_IGNORED: bool = option(
+        False, FLAG, "Store failures of tasks that ignore their results.", "CELERY_STORE_ERRORS_EVEN_IF_IGNORED"
+    )
+    RESULT_EXPIRES: timedelta | None = option(
+        timedelta(days=1),
+        optional(EXPIRES, "never"),
+        "How long a result is kept, in seconds or as a timedelta; None or 0 keeps it.",
+        "CELERY_TASK_RESULT_EXPIRES",
+    )
+    RESULT_EXTENDED: bool = option(
+        False, FLAG, "Keep the arguments of tasks that succeeded with their results.", "CELERY_RESULT_EXTENDED"
+    )
+
+    # -- time
+    TIMEZONE: tzinfo | None = option(
+        None, optional(ZONE, "UTC"), "The zone in which schedules without one are read.", "CELERY_TIMEZONE"
+    )
+    ENABLE_UTC: bool = option(True, FLAG, "Whether a datetime without a zone is UTC, rather than in TIMEZONE.")
+
+    # -- the worker
+    WORKER_CONCURRENCY: int | None = option(
+        None, optional(whole(1), "one per CPU"), "How many tasks a worker runs at a time.", "CELERYD_CONCURRENCY"
+    )
+    WORKER_POOL: str = option(
+        "prefork",
+        one_of("prefork", "threads", "solo"),
+        "How a worker runs tasks: in child processes, in threads, or one at a time in itself.",
+        "CELERYD_POOL",
+    )
+    WORKER_PREFETCH_MULTIPLIER: int = option(
+        0,
+        whole(),
+        "How many tasks a worker holds for each one it runs; 0: about a tenth of a second of work.",
+        "CELERYD_PREFETCH_MULTIPLIER",
+    )
+    WORKER_MAX_TASKS_PER_CHILD: int | None = option(
+        None, optional(whole(1)), "Tasks after which a child is replaced.", "CELERYD_MAX_TASKS_PER_CHILD"
+    )
+    WORKER_MAX_MEMORY_PER_CHILD: int | None = option(
+        None,
+        optional(whole(1)),
+        "Resident memory, in KiB, above which a child is replaced after its task.",
+        "CELERYD_MAX_MEMORY_PER_CHILD",
+    )
+    WORKER_SOFT_SHUTDOWN_TIMEOUT: float = option(
+        0.0, number(), "Seconds that a cold shutdown gives to running tasks first.", "CELERYD_SOFT_SHUTDOWN_TIMEOUT"
+    )
+    WORKER_HEARTBEAT_INTERVAL: float = option(5.0, number(0.1, 3600), "Seconds between the heartbeats of a worker.")
+    WORKER_DEAD_AFTER: float = option(
+        20.0, number(0.2, 86400), "Seconds without a heartbeat after which a worker counts as lost."
+    )
+    WORKER_POLL_INTERVAL: float = option(
+        1.0, number(0.01, 3600), "Seconds, at most about, between two looks for work when nothing wakes the worker."
+    )
+
+    # -- the log
+    LOG_ARGUMENTS: bool = option(False, FLAG, "Whether arguments and return values may stand in log lines.")
+    WORKER_HIJACK_ROOT_LOGGER: bool = option(
+        True, FLAG, "Whether a worker replaces the handlers of the root logger.", "CELERYD_HIJACK_ROOT_LOGGER"
+    )
+    WORKER_LOG_FORMAT: str = option(
+        _LOG + "%(message)s", LOG_FORMAT, "The format of a worker's log lines.", "CELERYD_LOG_FORMAT"
+    )
+    WORKER_TASK_LOG_FORMAT: str = option(
+        _LOG + "%(task_name)s[%(task_id)s]: %(message)s",
+        LOG_FORMAT,
+        "The format of log lines written by tasks.",
+        "CELERYD_TASK_LOG_FORMAT",
+    )
+    WORKER_LOG_COLOR: bool | None = option(
+        None, optional(FLAG, "on a terminal"), "Whether log lines are coloured.", "CELERYD_LOG_COLOR"
+    )
+    WORKER_REDIRECT_STDOUTS: bool = option(
+        True, FLAG, "Whether what tasks print becomes log lines.", "CELERY_REDIRECT_STDOUTS"
+    )
+    WORKER_REDIRECT_STDOUTS_LEVEL: str = option(
+        "WARNING", LOG_LEVEL, "The level of those lines.", "CELERY_REDIRECT_STDOUTS_LEVEL"
+    )
+
+    def __post_init__(self) -> None:
+        if self.RESULT_ACCEPT_CONTENT is None:
+            object.__setattr__(self, "RESULT_ACCEPT_CONTENT", self.ACCEPT_CONTENT)
+        if self.TASK_DEFAULT_PRIORITY is None:
+            object.__setattr__(self, "TASK_DEFAULT_PRIORITY", 0)
+
+
+FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings)}
+KINDS: dict[str, Kind] = {name: each.metadata["kind"] for name, each in FIELDS.items()}
+#: Celery's old names to ours.
+FORMERLY: dict[str, str] = {old: name for name, each in FIELDS.items() for old in each.metadata["formerly"]}
+
+
+def describe() -> list[Entry]:
+    """The documentation of every setting, in the order in which they are written."""
+    defaults = Settings()
+    return [
+        Entry(
+            name=name,
+            type=str(getattr(each.type, "__name__", each.type)) if isinstance(each.type, type) else str(each.type),
+            default=getattr(defaults, name),
+            wants=KINDS[name].wants,
+            help=each.metadata["help"],
+            formerly=each.metadata["formerly"],
+        )
+        for name, each in FIELDS.items()
+    ]

@@ -1,0 +1,196 @@
+"""Claims: how a worker takes messages, and what is known of the ones it holds.
+
+A claim is one statement, in autocommit: no lock or transaction outlives it. It is also the durable mark that the
+messages have begun, since whatever is claimed is handed over at once: a worker claims no more than its pool has room
+for.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, LiteralString, NamedTuple
+
+from djtasks.db.connections import Connection, rows
+from djtasks.messages import Claimed
+
+_CLAIMED: LiteralString = """
+    m.claim, m.id::text, m.name, m.queue, m.priority, m.retries, m.crashes, m.rerun,
+    m.body, m.content_type, m.content_encoding, m.headers,
+    extract(epoch FROM m.eta)::float8, extract(epoch FROM m.expires)::float8, extract(epoch FROM m.created)::float8,
+    coalesce(m.expires <= statement_timestamp(), false)
+"""
+
+
+class Scan(NamedTuple):
+    """Where a claim looks: one lane, priorities from `low` to `high`, positions after `after`."""
+
+    lane: str
+    low: int
+    high: int
+    after: int
+
+
+#: `me` is held FOR KEY SHARE: whoever declares this worker dead locks the row, and so waits out this claim.
+CLAIM: LiteralString = (
+    """
+    WITH me AS (
+        SELECT incarnation FROM djtasks_worker WHERE incarnation = %(owner)s FOR KEY SHARE
+    ), picked AS MATERIALIZED (
+        SELECT waiting.id, waiting.position, row_number() OVER () AS nth
+        FROM (
+            SELECT candidate.id, candidate.position
+            FROM me, unnest(%(lanes)s::text[], %(lows)s::smallint[], %(highs)s::smallint[], %(afters)s::bigint[])
+                AS scan (lane, low, high, after),
+            LATERAL (
+                SELECT id, position
+                FROM djtasks_message
+                WHERE lane = scan.lane AND priority BETWEEN scan.low AND scan.high AND position > scan.after
+                    AND owner IS NULL AND name <> ALL (%(unknown)s::text[])
+                ORDER BY priority DESC, position
+                FOR UPDATE SKIP LOCKED
+            ) AS candidate
+            LIMIT %(limit)s
+        ) AS waiting
+    )
+    UPDATE djtasks_message AS m
+    SET owner = %(owner)s, claim = %(first)s + picked.nth - 1, rerun = name = ANY (%(rerun)s::text[])
+    FROM picked
+    WHERE m.id = picked.id
+    RETURNING """
+    + _CLAIMED
+    + ", m.position"
+)
+
+
+def claim(
+    conn: Any,
+    owner: int,
+    first: int,
+    scans: Sequence[Scan],
+    limit: int,
+    *,
+    rerun: Sequence[str] = (),
+    unknown: Sequence[str] = (),
+) -> tuple[list[Claimed], list[int]]:
+    """Take up to `limit` messages, in the order of `scans`; within one, higher priority first, then position.
+
+    They get the claim numbers `first`, `first + 1`, … . Names in `rerun` are marked to run again when the worker is
+    lost; names in `unknown` are left alone. Returns the messages and their positions. A worker without a row of its
+    own gets nothing.
+    """
+    lanes, lows, highs, afters = map(list, zip(*scans, strict=True))
+    params = {
+        "owner": owner,
+        "first": first,
+        "lanes": lanes,
+        "lows": lows,
+        "highs": highs,
+        "afters": afters,
+        "limit": limit,
+        "rerun": list(rerun),
+        "unknown": list(unknown),
+    }
+    found = conn.execute(CLAIM, params, binary=True).fetchall()
+    found.sort()
+    return [Claimed._make(row[:-1]) for row in found], [row[-1] for row in found]
+
+
+#: Two statements of one transaction: the second one's snapshot is taken when the lock has waited out the lost claim.
+LOCK_WORKER: LiteralString = "SELECT incarnation FROM djtasks_worker WHERE incarnation = %(owner)s FOR UPDATE"
+RECLAIM: LiteralString = """
+    UPDATE djtasks_message
+    SET owner = NULL, claim = NULL
+    WHERE owner = %(owner)s AND claim <> ALL (%(held)s::bigint[])
+    RETURNING id::text
+"""
+
+
+def lock_worker(conn: Connection, owner: int) -> bool:
+    """Lock the worker's row until the transaction ends; False if it is gone. Waits for a claim still in flight."""
+    return bool(rows(conn, LOCK_WORKER, {"owner": owner}))
+
+
+def reclaim(conn: Connection, owner: int, held: Collection[int]) -> list[str]:
+    """Release what the table says is `owner`'s but whose claim is not in `held`: a claim whose answer was lost.
+
+    Call it in the transaction of `lock_worker`.
+    """
+    return [row[0] for row in rows(conn, RECLAIM, {"owner": owner, "held": list(held)})]
+
+
+CLAIM_EXPIRED: LiteralString = (
+    """
+    WITH picked AS MATERIALIZED (
+        SELECT past.id, row_number() OVER () AS nth
+        FROM (
+            SELECT id FROM djtasks_message
+            WHERE expires <= statement_timestamp() AND owner IS NULL
+            ORDER BY expires
+            LIMIT %(limit)s
+            FOR UPDATE SKIP LOCKED
+        ) AS past
+    )
+    UPDATE djtasks_message AS m
+    SET owner = %(owner)s, claim = %(first)s + picked.nth - 1
+    FROM picked
+    WHERE m.id = picked.id
+    RETURNING """
+    + _CLAIMED
+)
+
+
+def claim_expired(conn: Any, owner: int, first: int, limit: int = 200) -> list[Claimed]:
+    """Take waiting messages that are past their expiry, wherever they stand, to end them as REVOKED.
+
+    Needs no worker row: finish them in the same transaction.
+    """
+    params = {"owner": owner, "first": first, "limit": limit}
+    return sorted(Claimed._make(row) for row in conn.execute(CLAIM_EXPIRED, params, binary=True))
+
+
+OWNED: LiteralString = (
+    "SELECT " + _CLAIMED + " FROM djtasks_message AS m WHERE m.owner = %(owner)s ORDER BY m.id FOR UPDATE"
+)
+
+
+def owned(conn: Any, owner: int) -> list[Claimed]:
+    """Lock and read all that `owner` holds. Reads the whole table: for a death, not for a Tuesday."""
+    return [Claimed._make(row) for row in conn.execute(OWNED, {"owner": owner}, binary=True)]
+
+
+CLAIM_WAITING: LiteralString = (
+    """
+    WITH picked AS MATERIALIZED (
+        SELECT waiting.id, row_number() OVER () AS nth
+        FROM (
+            SELECT id FROM djtasks_message
+            WHERE queue = ANY (%(queues)s::text[]) AND owner IS NULL
+            LIMIT %(limit)s
+            FOR UPDATE SKIP LOCKED
+        ) AS waiting
+    )
+    UPDATE djtasks_message AS m
+    SET owner = %(owner)s, claim = %(first)s + picked.nth - 1
+    FROM picked
+    WHERE m.id = picked.id
+    RETURNING """
+    + _CLAIMED
+)
+
+
+def claim_waiting(conn: Any, owner: int, first: int, queues: Collection[str], limit: int = 1000) -> list[Claimed]:
+    """Take whatever waits in these queues, now or for later, to end it without running it (purge).
+
+    Needs no worker row: finish them in the same transaction.
+    """
+    params = {"owner": owner, "first": first, "queues": list(queues), "limit": limit}
+    return sorted(Claimed._make(row) for row in conn.execute(CLAIM_WAITING, params, binary=True))
+
+
+ORPHANS: LiteralString = """
+    SELECT DISTINCT owner FROM djtasks_message AS m
+    WHERE owner IS NOT NULL AND NOT EXISTS (SELECT FROM djtasks_worker AS w WHERE w.incarnation = m.owner)
+"""
+
+
+def orphaned_owners(conn: Connection) -> list[int]:
+    """The incarnations that hold messages but have no worker row. Reads the whole table."""
+    return [row[0] for row in rows(conn, ORPHANS)]

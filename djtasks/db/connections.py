@@ -1,0 +1,124 @@
+"""Connections: Django's own, lent for the caller's transaction, and private ones for what runs beside it."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, LiteralString, Protocol
+
+import psycopg
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from djtasks.conf import settings
+
+#: What our plans stand on: a claim must read its index in order, however stale the statistics are.
+SESSION = (
+    "-c default_transaction_isolation=read\\ committed"
+    " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+    " -c plan_cache_mode=force_generic_plan -c jit=off"
+    " -c statement_timeout=0 -c idle_in_transaction_session_timeout=60000"
+)
+#: A peer that vanished without a word is noticed in seconds, not in the kernel's two hours.
+KEEPALIVE = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 12_000,
+}
+#: The connection is gone, or never came to be: what was sent may or may not have happened.
+LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+#: The database undid the transaction so that another could go on; the same statement may be sent again.
+CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+
+class Cursor(Protocol):
+    """What a cursor of Django and one of psycopg have in common."""
+
+    def execute(self, query: LiteralString, params: Any = ..., /) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """What Django's connection wrapper and a connection of psycopg have in common."""
+
+    def cursor(self) -> AbstractContextManager[Any]: ...
+
+
+Rows = list[tuple[Any, ...]]
+
+
+def rows(conn: Connection, query: LiteralString, params: Mapping[str, Any] | Sequence[Any] | None = None) -> Rows:
+    """Run one statement and return all of its rows."""
+    with conn.cursor() as cursor:
+        cursor.execute(query, params)
+        found: Rows = cursor.fetchall()
+        return found
+
+
+def borrow(alias: str | None = None) -> BaseDatabaseWrapper:
+    """Django's connection of this thread to the task database (or to `alias`): the caller's own transaction."""
+    return connections[alias or settings.DATABASE]
+
+
+def pooled(wrapper: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction-pooling proxy stands before the server, as far as Django's settings tell."""
+    return bool(wrapper.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
+
+
+def open_private(purpose: str, alias: str | None = None) -> psycopg.Connection:
+    """A new connection to the task database, in autocommit, that shares nothing with Django's.
+
+    `purpose` shows in pg_stat_activity. Raises psycopg.OperationalError when the server cannot be reached.
+    """
+    wrapper = borrow(alias)
+    params = dict(wrapper.get_connection_params())
+    for key in ("context", "cursor_factory", "row_factory", "prepare_threshold", "pool"):
+        params.pop(key, None)
+    behind_proxy = pooled(wrapper)
+    if not behind_proxy:
+        # A transaction-pooling proxy refuses start-up options, and would hand the session's settings to others.
+        params["options"] = f"{params.get('options', '')} {SESSION}".strip()
+    params = {**KEEPALIVE, **params, "application_name": f"djtasks {purpose}"}
+    return psycopg.connect(
+        **params, autocommit=True, prepare_threshold=None if behind_proxy else 3, cursor_factory=psycopg.Cursor
+    )
+
+
+class Link:
+    """A private connection that is opened when first needed, and again after it was lost.
+
+    Belongs to one thread. `losses` counts how often it was lost: who remembers an answer across a loss must ask
+    again.
+    """
+
+    def __init__(self, purpose: str) -> None:
+        self.purpose = purpose
+        self.losses = 0
+        self._conn: psycopg.Connection | None = None
+
+    @property
+    def opened(self) -> bool:
+        """Whether there is a connection now."""
+        return self._conn is not None
+
+    def connection(self) -> psycopg.Connection:
+        """The connection, opened if need be. Raises psycopg.OperationalError when it cannot be."""
+        if self._conn is None or self._conn.closed:
+            self._conn = open_private(self.purpose)
+        return self._conn
+
+    def lost(self) -> None:
+        """Forget the connection: its session is broken."""
+        self.losses += 1
+        self.close()
+
+    def close(self) -> None:
+        """End the session, if there is one."""
+        if self._conn is not None:
+            try:
+                self._conn.close()
+            except psycopg.Error:
+                pass
+            finally:
+                self._conn = None

@@ -1,0 +1,104 @@
+"""Finish: the one exit. A message leaves its table only here.
+
+One statement deletes the messages whose fence still holds and writes their results; what it does not return was
+refused, because the message has meanwhile become somebody else's.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, LiteralString
+
+from djtasks.db.connections import Connection, rows
+from djtasks.messages import Outcome
+
+FINISH: LiteralString = """
+    WITH ended AS (
+        SELECT *
+        FROM unnest(
+            %(ids)s::uuid[], %(claims)s::bigint[], %(states)s::text[], %(results)s::bytea[],
+            %(content_types)s::text[], %(content_encodings)s::text[], %(tracebacks)s::text[], %(stores)s::boolean[],
+            %(keeps)s::boolean[], %(starts)s::float8[]
+        ) AS run (
+            id, claim, state, result, content_type, content_encoding, traceback, store, keep, started
+        )
+    ), gone AS (
+        DELETE FROM djtasks_message AS m
+        USING ended
+        WHERE m.id = ended.id AND m.owner = %(owner)s AND m.claim = ended.claim
+        RETURNING
+            m.id, m.claim, m.created, m.retries, m.priority, m.name, m.queue,
+            ended.state, ended.content_type, ended.content_encoding, ended.result, ended.traceback, ended.store,
+            ended.started,
+            CASE WHEN ended.keep THEN m.headers END AS headers,
+            CASE WHEN ended.keep THEN m.body END AS body,
+            CASE WHEN ended.keep THEN m.content_type END AS body_content_type,
+            CASE WHEN ended.keep THEN m.content_encoding END AS body_content_encoding
+    ), stored AS (
+        INSERT INTO djtasks_result (
+            id, owner, claim, created, started, done, retries, priority, state, name, queue, worker,
+            content_type, content_encoding, result, traceback, headers, body, body_content_type, body_content_encoding
+        )
+        SELECT
+            id, %(owner)s, claim, created, CASE WHEN started > 0 THEN to_timestamp(started) END,
+            statement_timestamp(), retries, priority, state, name, queue, %(worker)s,
+            content_type, content_encoding, result, traceback, headers, body, body_content_type, body_content_encoding
+        FROM gone
+        WHERE store
+        ON CONFLICT (id) DO UPDATE SET
+            owner = excluded.owner, claim = excluded.claim, started = excluded.started, done = excluded.done,
+            retries = excluded.retries, priority = excluded.priority, state = excluded.state, name = excluded.name,
+            queue = excluded.queue, worker = excluded.worker, content_type = excluded.content_type,
+            content_encoding = excluded.content_encoding, result = excluded.result, traceback = excluded.traceback,
+            headers = excluded.headers, body = excluded.body, body_content_type = excluded.body_content_type,
+            body_content_encoding = excluded.body_content_encoding
+        WHERE djtasks_result.done IS NULL
+    )
+    SELECT id::text FROM gone
+"""
+
+
+def finish(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str | None) -> set[str]:
+    """End the messages and store their results; return the ids whose fence still held.
+
+    `worker` is the name of the node that ran them. Locks are taken in id order.
+    """
+    ordered = sorted(outcomes, key=_by_id)
+    columns = list(zip(*ordered, strict=True))
+    params: dict[str, Any] = dict(zip(_FINISH_PARAMS, map(list, columns), strict=False))
+    params["owner"] = owner
+    params["worker"] = worker
+    return {row[0] for row in rows(conn, FINISH, params)}
+
+
+#: The parameters of FINISH in the order of Outcome's fields; `runtime` and `again` are not written.
+_FINISH_PARAMS = (
+    "claims",
+    "ids",
+    "states",
+    "results",
+    "content_types",
+    "content_encodings",
+    "tracebacks",
+    "stores",
+    "keeps",
+    "starts",
+)
+
+
+def _by_id(outcome: Outcome) -> str:
+    return outcome.id
+
+
+CONFIRM: LiteralString = """
+    SELECT id::text FROM djtasks_result
+    WHERE id = ANY (%(ids)s::uuid[]) AND owner = %(owner)s AND claim = ANY (%(claims)s::bigint[]) AND done IS NOT NULL
+"""
+
+
+def confirm(conn: Connection, owner: int, outcomes: Collection[Outcome]) -> set[str]:
+    """Which of these an earlier finish of `owner`'s own has stored: its answer was lost, its commit was not."""
+    params = {
+        "owner": owner,
+        "ids": [outcome.id for outcome in outcomes],
+        "claims": [outcome.claim for outcome in outcomes],
+    }
+    return {row[0] for row in rows(conn, CONFIRM, params)}

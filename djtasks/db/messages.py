@@ -1,0 +1,271 @@
+"""Messages: enqueue, release, retry, park, promote. They are taken in `djtasks.db.claims`, ended in `djtasks.db.finish`.
+
+A claim hands out a fence, the worker's incarnation (`owner`) and a number of the worker's own counter (`claim`);
+every later statement about the message shows it, and touches nothing if it is no longer the row's.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, LiteralString
+
+from djtasks.db.connections import Connection, rows
+from djtasks.messages import Message, Outcome
+
+Fence = tuple[int, str]
+
+ENQUEUE: LiteralString = """
+    INSERT INTO djtasks_message (
+        id, name, queue, priority, eta, expires, retries, headers, content_type, content_encoding, body, lane, reason
+    )
+    SELECT
+        id, name, queue, priority, eta, expires, retries, headers, content_type, content_encoding, body,
+        CASE WHEN eta > statement_timestamp() THEN NULL ELSE queue END,
+        CASE WHEN eta > statement_timestamp() THEN 'eta' END
+    FROM (
+        SELECT
+            call.*,
+            coalesce(statement_timestamp() + countdown * interval '1 second', to_timestamp(eta_at)) AS eta,
+            coalesce(statement_timestamp() + expires_in * interval '1 second', to_timestamp(expires_at)) AS expires
+        FROM unnest(
+            %(ids)s::uuid[], %(names)s::text[], %(queues)s::text[], %(bodies)s::bytea[],
+            %(content_types)s::text[], %(content_encodings)s::text[], %(priorities)s::smallint[],
+            %(etas)s::float8[], %(countdowns)s::float8[], %(expiries)s::float8[], %(expire_ins)s::float8[],
+            %(retries)s::integer[], %(headers)s::text[]
+        ) AS call (
+            id, name, queue, body, content_type, content_encoding, priority,
+            eta_at, countdown, expires_at, expires_in, retries, headers
+        )
+    ) AS timed
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id::text
+"""
+
+#: A first enqueue under an id of the caller's own forgets what an earlier task of that id has left.
+ENQUEUE_ANEW: LiteralString = (
+    "WITH enqueued AS ("
+    + ENQUEUE
+    + """), forgotten AS (
+        DELETE FROM djtasks_result AS r USING enqueued
+        WHERE r.id = enqueued.id::uuid AND r.done IS NOT NULL
+    )
+    SELECT id FROM enqueued
+"""
+)
+
+
+def enqueue(conn: Connection, messages: Sequence[Message], *, anew: bool = False) -> set[str]:
+    """Write the messages; return the ids that were not there yet.
+
+    `anew` also deletes the terminal results which have the ids that were written.
+    """
+    columns = list(zip(*messages, strict=True))
+    params = dict(zip(_ENQUEUE_PARAMS, map(list, columns), strict=True))
+    return {row[0] for row in rows(conn, ENQUEUE_ANEW if anew else ENQUEUE, params)}
+
+
+#: The parameters of ENQUEUE in the order of Message's fields.
+_ENQUEUE_PARAMS = (
+    "ids",
+    "names",
+    "queues",
+    "bodies",
+    "content_types",
+    "content_encodings",
+    "priorities",
+    "etas",
+    "countdowns",
+    "expiries",
+    "expire_ins",
+    "retries",
+    "headers",
+)
+
+
+def _fences(fences: Iterable[Fence]) -> dict[str, list[Any]]:
+    """Sorted by id: locks are taken in that order by everybody."""
+    ordered = sorted(fences, key=lambda fence: fence[1])
+    return {"claims": [fence[0] for fence in ordered], "ids": [fence[1] for fence in ordered]}
+
+
+RELEASE: LiteralString = """
+    UPDATE djtasks_message AS m
+    SET owner = NULL, claim = NULL
+    FROM unnest(%(ids)s::uuid[], %(claims)s::bigint[]) AS held (id, claim)
+    WHERE m.id = held.id AND m.owner = %(owner)s AND m.claim = held.claim
+    RETURNING m.id::text
+"""
+
+
+def release(conn: Connection, owner: int, fences: Iterable[Fence]) -> set[str]:
+    """Put claimed messages that never began back into their lanes; return the ids whose fence still held."""
+    return {row[0] for row in rows(conn, RELEASE, {"owner": owner, **_fences(fences)})}
+
+
+PARK_UNKNOWN: LiteralString = """
+    UPDATE djtasks_message AS m
+    SET owner = NULL, claim = NULL, lane = NULL, reason = 'name'
+    FROM unnest(%(ids)s::uuid[], %(claims)s::bigint[]) AS held (id, claim)
+    WHERE m.id = held.id AND m.owner = %(owner)s AND m.claim = held.claim
+    RETURNING m.id::text
+"""
+
+
+def park_unknown(conn: Connection, owner: int, fences: Iterable[Fence]) -> set[str]:
+    """Set messages aside whose task this worker does not know, for a worker that does."""
+    return {row[0] for row in rows(conn, PARK_UNKNOWN, {"owner": owner, **_fences(fences)})}
+
+
+ADOPT: LiteralString = """
+    WITH known AS MATERIALIZED (
+        SELECT id FROM djtasks_message
+        WHERE lane IS NULL AND reason = 'name' AND name = ANY (%(names)s::text[]) AND queue = ANY (%(queues)s::text[])
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE djtasks_message AS m SET lane = m.queue, reason = NULL FROM known WHERE m.id = known.id
+    RETURNING m.queue
+"""
+
+
+def adopt(conn: Connection, names: Collection[str], queues: Collection[str], limit: int = 1000) -> list[str]:
+    """Open the lanes of messages that were set aside by workers that did not know these names; return their queues."""
+    return [row[0] for row in rows(conn, ADOPT, {"names": list(names), "queues": list(queues), "limit": limit})]
+
+
+PROMOTE: LiteralString = """
+    WITH due AS MATERIALIZED (
+        SELECT id FROM djtasks_message
+        WHERE lane IS NULL AND reason = 'eta' AND eta <= statement_timestamp()
+        ORDER BY eta
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE djtasks_message AS m SET lane = m.queue, reason = NULL FROM due WHERE m.id = due.id
+    RETURNING m.queue
+"""
+NEXT_ETA: LiteralString = """
+    SELECT extract(epoch FROM eta - statement_timestamp())::float8
+    FROM djtasks_message WHERE lane IS NULL AND reason = 'eta' ORDER BY eta LIMIT 1
+"""
+
+
+def promote(conn: Connection, limit: int = 1000) -> list[str]:
+    """Open the lanes of messages whose eta has come, the earliest first; return their queues."""
+    return [row[0] for row in rows(conn, PROMOTE, {"limit": limit})]
+
+
+def next_eta(conn: Connection) -> float | None:
+    """Seconds until the earliest eta (negative when it is past), or None when nothing waits for one."""
+    found = rows(conn, NEXT_ETA)
+    return found[0][0] if found else None
+
+
+CRASHED: LiteralString = """
+    UPDATE djtasks_message AS m
+    SET owner = NULL, claim = NULL, crashes = least(m.crashes + 1, 32767)
+    FROM unnest(%(ids)s::uuid[], %(claims)s::bigint[]) AS held (id, claim)
+    WHERE m.id = held.id AND m.owner = %(owner)s AND m.claim = held.claim
+    RETURNING m.id::text
+"""
+
+
+def crashed(conn: Connection, owner: int, fences: Iterable[Fence]) -> set[str]:
+    """Put messages whose process was lost while it ran them back into their lanes, and count the crash."""
+    return {row[0] for row in rows(conn, CRASHED, {"owner": owner, **_fences(fences)})}
+
+
+AGAIN: LiteralString = """
+    WITH again AS (
+        SELECT
+            run.*, coalesce(statement_timestamp() + countdown * interval '1 second', to_timestamp(eta_at)) AS new_eta
+        FROM unnest(
+            %(ids)s::uuid[], %(claims)s::bigint[], %(countdowns)s::float8[], %(etas)s::float8[],
+            %(bodies)s::bytea[], %(content_types)s::text[], %(content_encodings)s::text[], %(queues)s::text[],
+            %(priorities)s::smallint[], %(expiries)s::float8[], %(headers)s::text[], %(counts)s::boolean[],
+            %(results)s::bytea[], %(result_types)s::text[], %(result_encodings)s::text[], %(tracebacks)s::text[],
+            %(stores)s::boolean[], %(starts)s::float8[]
+        ) AS run (
+            id, claim, countdown, eta_at, body, content_type, content_encoding, queue, priority, expires_at, headers,
+            counts, result, result_type, result_encoding, traceback, store, started
+        )
+    ), requeued AS (
+        UPDATE djtasks_message AS m
+        SET owner = NULL, claim = NULL, retries = m.retries + again.counts::integer, eta = again.new_eta,
+            queue = coalesce(again.queue, m.queue),
+            lane = CASE WHEN again.new_eta > statement_timestamp() THEN NULL ELSE coalesce(again.queue, m.queue) END,
+            reason = CASE WHEN again.new_eta > statement_timestamp() THEN 'eta' END,
+            priority = coalesce(again.priority, m.priority),
+            expires = coalesce(to_timestamp(again.expires_at), m.expires),
+            headers = coalesce(again.headers, m.headers),
+            body = coalesce(again.body, m.body),
+            content_type = coalesce(again.content_type, m.content_type),
+            content_encoding = coalesce(again.content_encoding, m.content_encoding)
+        FROM again
+        WHERE m.id = again.id AND m.owner = %(owner)s AND m.claim = again.claim
+        RETURNING m.id, m.name, m.queue, m.created, m.retries, m.priority, m.headers, m.body, m.content_type,
+            m.content_encoding
+    ), stored AS (
+        INSERT INTO djtasks_result (
+            id, owner, claim, created, started, retries, priority, state, name, queue, worker,
+            content_type, content_encoding, result, traceback, headers, body, body_content_type, body_content_encoding
+        )
+        SELECT
+            r.id, %(owner)s, again.claim, r.created, to_timestamp(again.started), r.retries, r.priority, 'RETRY',
+            r.name, r.queue, %(worker)s, again.result_type, again.result_encoding, again.result, again.traceback,
+            r.headers, r.body, r.content_type, r.content_encoding
+        FROM requeued AS r JOIN again ON again.id = r.id
+        WHERE again.store
+        ON CONFLICT (id) DO UPDATE SET
+            owner = excluded.owner, claim = excluded.claim, started = excluded.started, retries = excluded.retries,
+            priority = excluded.priority, state = excluded.state, queue = excluded.queue, worker = excluded.worker,
+            content_type = excluded.content_type, content_encoding = excluded.content_encoding,
+            result = excluded.result, traceback = excluded.traceback, headers = excluded.headers,
+            body = excluded.body, body_content_type = excluded.body_content_type,
+            body_content_encoding = excluded.body_content_encoding
+        WHERE djtasks_result.done IS NULL
+    )
+    SELECT id::text, queue FROM requeued
+"""
+
+
+def again(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str) -> dict[str, str]:
+    """Let messages run again, as their outcomes' `again` says; the state RETRY is stored in the same statement.
+
+    The row stays the same row: its id, created time and what `again` leaves out are kept. Returns the queue of each
+    id whose fence still held.
+    """
+    ordered = sorted(outcomes, key=lambda outcome: outcome.id)
+    plans = [outcome.again for outcome in ordered if outcome.again is not None]
+    params = {
+        "owner": owner,
+        "worker": worker,
+        "ids": [outcome.id for outcome in ordered],
+        "claims": [outcome.claim for outcome in ordered],
+        "countdowns": [plan.countdown for plan in plans],
+        "etas": [plan.eta for plan in plans],
+        "bodies": [plan.body for plan in plans],
+        "content_types": [plan.content_type for plan in plans],
+        "content_encodings": [plan.content_encoding for plan in plans],
+        "queues": [plan.queue for plan in plans],
+        "priorities": [plan.priority for plan in plans],
+        "expiries": [plan.expires for plan in plans],
+        "headers": [plan.headers for plan in plans],
+        "counts": [plan.counts for plan in plans],
+        "results": [outcome.result for outcome in ordered],
+        "result_types": [outcome.content_type for outcome in ordered],
+        "result_encodings": [outcome.content_encoding for outcome in ordered],
+        "tracebacks": [outcome.traceback for outcome in ordered],
+        "stores": [outcome.store for outcome in ordered],
+        "starts": [outcome.started for outcome in ordered],
+    }
+    return dict(rows(conn, AGAIN, params))
+
+
+DEPTHS: LiteralString = """
+    SELECT queue, count(*), count(*) FILTER (WHERE owner IS NOT NULL) FROM djtasks_message
+    WHERE queue = ANY (%(queues)s::text[]) GROUP BY queue
+"""
+
+
+def depths(conn: Connection, queues: Collection[str]) -> dict[str, tuple[int, int]]:
+    """How many messages each of these queues holds, and how many of them are in a worker's hands."""
+    return {name: (total, held) for name, total, held in rows(conn, DEPTHS, {"queues": list(queues)})}

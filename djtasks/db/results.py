@@ -1,0 +1,169 @@
+"""Results: fetch, report a state that is no end, forget, prune."""
+
+from collections.abc import Sequence
+from typing import Any, LiteralString
+
+from djtasks.db.connections import Connection, rows
+from djtasks.messages import Progress, Stored
+
+#: A waiting or running message without a result row is PENDING, and says the rest about itself.
+FETCH: LiteralString = """
+    SELECT
+        id::text, state, result, content_type, content_encoding, traceback, name, queue, worker, retries,
+        body, body_content_type, body_content_encoding, headers,
+        extract(epoch FROM created)::float8, extract(epoch FROM started)::float8, extract(epoch FROM done)::float8
+    FROM djtasks_result
+    WHERE id = ANY (%(ids)s::uuid[])
+    UNION ALL
+    SELECT
+        m.id::text, 'PENDING', NULL, m.content_type, '', NULL, m.name, m.queue, NULL, m.retries,
+        m.body, m.content_type, m.content_encoding, m.headers,
+        extract(epoch FROM m.created)::float8, NULL, NULL
+    FROM djtasks_message AS m
+    WHERE m.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM djtasks_result AS r WHERE r.id = m.id)
+"""
+
+
+def fetch(conn: Connection, ids: Sequence[str]) -> dict[str, Stored]:
+    """What is known of these tasks. An id that no row has is not in the answer."""
+    return {row[0]: _stored(row) for row in rows(conn, FETCH, {"ids": list(ids)})}
+
+
+FETCH_ENDED: LiteralString = """
+    SELECT
+        id::text, state, result, content_type, content_encoding, traceback, name, queue, worker, retries,
+        body, body_content_type, body_content_encoding, headers,
+        extract(epoch FROM created)::float8, extract(epoch FROM started)::float8, extract(epoch FROM done)::float8
+    FROM djtasks_result
+    WHERE id = ANY (%(ids)s::uuid[]) AND done IS NOT NULL
+"""
+
+
+def fetch_ended(conn: Connection, ids: Sequence[str]) -> dict[str, Stored]:
+    """The results of those of these tasks that have ended."""
+    return {row[0]: _stored(row) for row in rows(conn, FETCH_ENDED, {"ids": list(ids)})}
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    """Django's connection hands out memoryviews for bytea, psycopg's bytes."""
+    found = Stored._make(row)
+    return found._replace(
+        result=None if found.result is None else bytes(found.result),
+        body=None if found.body is None else bytes(found.body),
+    )
+
+
+EXISTS: LiteralString = """
+    SELECT 1 FROM djtasks_result WHERE id = %(id)s::uuid
+    UNION ALL
+    SELECT 1 FROM djtasks_message WHERE id = %(id)s::uuid
+"""
+
+
+def exists(conn: Connection, task_id: str) -> bool:
+    """Whether any row knows this id: waiting, running or ended."""
+    return bool(rows(conn, EXISTS, {"id": task_id}))
+
+
+ENDED: LiteralString = "SELECT id::text FROM djtasks_result WHERE id = ANY (%(ids)s::uuid[])"
+
+
+def known(conn: Connection, ids: Sequence[str]) -> set[str]:
+    """Which of these ids have a result row."""
+    return {row[0] for row in rows(conn, ENDED, {"ids": list(ids)})}
+
+
+#: `claim` 0 stands for a report from outside the task's own run: it needs no fence, but an id that is known.
+REPORT: LiteralString = """
+    WITH report AS (
+        SELECT *
+        FROM unnest(
+            %(claims)s::bigint[], %(ids)s::uuid[], %(states)s::text[], %(metas)s::bytea[],
+            %(content_types)s::text[], %(content_encodings)s::text[]
+        ) AS reported (claim, id, state, meta, content_type, content_encoding)
+    )
+    INSERT INTO djtasks_result (
+        id, owner, claim, created, started, retries, priority, state, name, queue, worker,
+        content_type, content_encoding, result
+    )
+    SELECT
+        m.id, m.owner, m.claim, m.created, statement_timestamp(), m.retries, m.priority, report.state, m.name, m.queue,
+        %(worker)s, report.content_type, report.content_encoding, report.meta
+    FROM report JOIN djtasks_message AS m ON m.id = report.id
+    WHERE report.claim = 0 OR (m.owner = %(owner)s AND m.claim = report.claim)
+    ON CONFLICT (id) DO UPDATE SET
+        owner = excluded.owner, claim = excluded.claim, retries = excluded.retries, state = excluded.state,
+        worker = coalesce(excluded.worker, djtasks_result.worker), content_type = excluded.content_type,
+        content_encoding = excluded.content_encoding, result = excluded.result, traceback = NULL
+    WHERE djtasks_result.done IS NULL
+    RETURNING id::text
+"""
+
+
+def report(
+    conn: Connection, reports: Sequence[Progress], owner: int | None = None, worker: str | None = None
+) -> set[str]:
+    """Store states that are no end, one for each id; return the ids that took it.
+
+    With a claim number the fence must hold; with 0 the message need only be there. A terminal state stays.
+    """
+    ordered = sorted(reports, key=lambda each: each.id)
+    claims, ids, states, metas, content_types, encodings = map(list, zip(*ordered, strict=True))
+    params = {
+        "claims": claims,
+        "ids": ids,
+        "states": states,
+        "metas": metas,
+        "content_types": content_types,
+        "content_encodings": encodings,
+        "owner": owner,
+        "worker": worker,
+    }
+    return {row[0] for row in rows(conn, REPORT, params)}
+
+
+STORE_EAGER: LiteralString = """
+    INSERT INTO djtasks_result (
+        id, created, started, done, retries, state, name, queue, worker, content_type, content_encoding, result,
+        traceback, headers, body, body_content_type, body_content_encoding
+    )
+    VALUES (
+        %(id)s::uuid, coalesce(to_timestamp(%(created)s::float8), statement_timestamp()),
+        to_timestamp(%(started)s::float8), statement_timestamp(), coalesce(%(retries)s::integer, 0), %(state)s,
+        coalesce(%(name)s, ''), coalesce(%(queue)s, ''), %(worker)s, %(content_type)s, %(content_encoding)s,
+        %(result)s::bytea, %(traceback)s, %(headers)s, %(body)s::bytea, %(body_content_type)s,
+        %(body_content_encoding)s
+    )
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id::text
+"""
+
+
+def store_eager(conn: Connection, stored: Stored) -> bool:
+    """Store the result of a task that ran in its caller's process; False if the id has one already."""
+    return bool(rows(conn, STORE_EAGER, stored._asdict()))
+
+
+FORGET: LiteralString = "DELETE FROM djtasks_result WHERE id = ANY (%(ids)s::uuid[]) RETURNING id::text"
+
+
+def forget(conn: Connection, ids: Sequence[str]) -> int:
+    """Delete these results; return how many there were."""
+    return len(rows(conn, FORGET, {"ids": list(ids)}))
+
+
+PRUNE: LiteralString = """
+    WITH old AS MATERIALIZED (
+        SELECT id FROM djtasks_result
+        WHERE done < statement_timestamp() - %(age)s * interval '1 second'
+        ORDER BY done
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM djtasks_result AS r USING old WHERE r.id = old.id RETURNING r.id::text
+"""
+
+
+def prune(conn: Connection, age: float, limit: int = 1000) -> int:
+    """Delete up to `limit` results that ended more than `age` seconds ago, the oldest first; return how many."""
+    return len(rows(conn, PRUNE, {"age": age, "limit": limit}))

@@ -1,0 +1,195 @@
+"""`@shared_task`: a function becomes a registered `Task`."""
+
+import difflib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
+
+from djtasks.calls import NotSupportedYet
+from djtasks.registry import tasks
+from djtasks.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Naming = Callable[[str, str], str]
+
+logger = logging.getLogger("djtasks")
+
+
+class TaskOptions(TypedDict, total=False):
+    """The options of a task: what they mean stands at the attributes of `Task`.
+
+    An option of another name becomes an attribute of the task. `shared` and `lazy` are Celery's, and mean nothing here.
+    """
+
+    name: str
+    base: type[Task[..., Any]]
+    filter: Callable[[Any], Any]
+    typing: bool
+    max_retries: int | None
+    default_retry_delay: float
+    autoretry_for: tuple[type[BaseException], ...]
+    dont_autoretry_for: tuple[type[BaseException], ...]
+    retry_kwargs: Mapping[str, Any]
+    retry_backoff: bool | float
+    retry_backoff_max: float
+    retry_jitter: bool
+    rate_limit: str | float | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    ignore_result: bool | None
+    store_errors_even_if_ignored: bool | None
+    serializer: str | None
+    compression: str | None
+    acks_late: bool | None
+    acks_on_failure: bool | None
+    acks_on_timeout: bool | None
+    acks_on_failure_or_timeout: bool | None
+    reject_on_worker_lost: bool | None
+    track_started: bool | None
+    throws: tuple[type[BaseException], ...]
+    expires: float | timedelta | datetime | None
+    priority: int | None
+    queue: Any
+    routing_key: str | None
+    exchange: Any
+    enqueue: str | None
+    trail: bool
+    send_events: bool
+    resultrepr_maxsize: int
+    shared: bool
+    lazy: bool
+
+
+_OPTIONS = frozenset(TaskOptions.__annotations__) | {"bind"}
+_MEANINGLESS = ("shared", "lazy")
+
+
+def task_name(name: str, module: str) -> str:
+    """The name of a task by that of its function: `module.function`. For a script that is run, the module's own."""
+    if module == "__main__":
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        module = getattr(spec, "name", None) or module
+    return f"{module}.{name}"
+
+
+class TaskDecorator:
+    """Makes tasks of functions, bare or with options:
+
+        @shared_task
+        def add(x, y): ...
+
+        @shared_task(bind=True, max_retries=5)
+        def fetch(self, url): ...
+
+    With `bind` the function's first argument is the task. If there is a task of the name already, that one is
+    returned.
+    """
+
+    def __init__(self, naming: Naming = task_name) -> None:
+        self._naming = naming
+
+    @overload
+    def __call__(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+
+    @overload
+    def __call__(
+        self, /, *, bind: Literal[True], **options: Unpack[TaskOptions]
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+
+    @overload
+    def __call__(
+        self, /, *, bind: Literal[False] = False, **options: Unpack[TaskOptions]
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def __call__(self, /, *functions: Any, **options: Any) -> Any:
+        """Raises TypeError for what is no function, NotSupportedYet for an option that is still to come."""
+        if len(functions) > 1:
+            raise TypeError(f"@task takes one function, and got {len(functions)} arguments")
+        if not functions:
+            _check_options(options)
+            return lambda function: _task_of(function, self._naming, options)
+        if not callable(functions[0]):
+            raise TypeError(f"@task takes a function, not {functions[0]!r}; options are given by name")
+        return _task_of(functions[0], self._naming, options)
+
+
+#: Celery's name for the decorator that needs no app.
+shared_task = TaskDecorator()
+#: The same under the name that Celery had for it in Django's early days.
+task = shared_task
+
+
+def register_task(task: Any, naming: Naming = task_name) -> Any:
+    """Register a task of a class of one's own, given as instance or as class; returns the instance.
+
+    Raises TypeError when it is no Task.
+    """
+    made = task() if isinstance(task, type) else task
+    if not isinstance(made, Task):
+        raise TypeError(f"register_task() takes a Task, not {task!r}")
+    if not made.name:
+        made.name = naming(type(made).__name__, type(made).__module__)
+    tasks[made.name] = made
+    return made
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for option in options.keys() - _OPTIONS:
+        if option.startswith("pydantic"):
+            raise NotSupportedYet(f"the option {option!r} is not supported yet; validate in the task itself")
+        if near := difflib.get_close_matches(option, _OPTIONS, n=1, cutoff=0.85):
+            warnings.warn(f"a task has no option {option!r}; did you mean {near[0]!r}?", RuntimeWarning, stacklevel=4)
+
+
+def _task_of(function: Callable[..., Any], naming: Naming, options: Mapping[str, Any]) -> Any:
+    if not callable(function):
+        raise TypeError(f"@task takes a function, not {function!r}")
+    attributes = dict(options)
+    base = attributes.pop("base", None) or Task
+    finish = attributes.pop("filter", None)
+    bind = attributes.pop("bind", False)
+    for option in _MEANINGLESS:
+        attributes.pop(option, None)
+    function_name = getattr(function, "__name__", type(function).__name__)
+    module = getattr(function, "__module__", None) or "__main__"
+    name = attributes.pop("name", None) or naming(function_name, module)
+    if name in tasks:
+        _warn_of_another(tasks[name], function, name)
+        return tasks[name]
+    run = function if bind else staticmethod(function)
+    attributes |= {
+        "name": name,
+        "run": run,
+        "abstract": False,
+        "__doc__": function.__doc__,
+        "__module__": module,
+        "__wrapped__": run,
+    }
+    for option in ("autoretry_for", "dont_autoretry_for", "throws"):
+        if option in attributes:
+            attributes[option] = _classes(attributes[option])
+    made = type(function_name, (base,), attributes)()
+    made = finish(made) if finish is not None else made
+    tasks[name] = made
+    return made
+
+
+def _classes(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
+
+
+def _warn_of_another(there: Any, function: Callable[..., Any], name: str) -> None:
+    """The first definition wins; when another function wants the name, somebody should know."""
+    known = getattr(there, "__wrapped__", None)
+    if known is None or getattr(known, "__module__", None) == getattr(function, "__module__", None):
+        return
+    logger.warning(
+        "two functions want to be the task %r: that of %s is, that of %s is not; give one of them a name= of its own",
+        name,
+        getattr(known, "__module__", "?"),
+        getattr(function, "__module__", "?"),
+    )

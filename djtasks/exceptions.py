@@ -1,0 +1,199 @@
+"""Every error a user can meet, in one family tree.
+
+Names are Celery's wherever Celery has the error; the docstring of each class is its default message.
+"""
+
+import datetime
+from typing import Any
+
+
+class DjtasksError(Exception):
+    """Something went wrong in djtasks."""
+
+    def __str__(self) -> str:
+        return super().__str__() or (self.__doc__ or "").strip().splitlines()[0]
+
+
+class ImproperlyConfigured(DjtasksError):
+    """A setting or an option does not fit."""
+
+
+class SecurityError(DjtasksError):
+    """Something was refused because it could be unsafe."""
+
+
+class OperationalError(DjtasksError):
+    """The database could not be reached or did not answer."""
+
+
+class EnqueueUncertain(OperationalError):
+    """The database's answer to an enqueue was lost, and whether the task was accepted cannot be told."""
+
+
+# -- what can be wrong with a call --------------------------------------------------------------------------------
+
+
+class TaskError(DjtasksError):
+    """A task could not be called or run."""
+
+
+class NotRegistered(KeyError, TaskError):
+    """No task of this name is registered."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]!r}" if self.args else "No task of this name is registered."
+
+
+class AlreadyRegistered(TaskError):
+    """Another task has this name."""
+
+
+class InvalidTaskError(TaskError):
+    """The message of the task is malformed."""
+
+
+class QueueNotFound(KeyError, TaskError):
+    """The queue is not in TASK_QUEUES, and TASK_CREATE_MISSING_QUEUES is off."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else str(self.__doc__)
+
+
+class EncodeError(TaskError):
+    """A value could not be turned into bytes by its serializer."""
+
+
+class DecodeError(TaskError):
+    """Bytes could not be turned back into a value."""
+
+
+class ContentDisallowed(SecurityError, DecodeError):
+    """The content type is not in ACCEPT_CONTENT, so the body was not read."""
+
+
+class PayloadTooLarge(EncodeError):
+    """A payload or a result is over the size limit."""
+
+
+class NotEnqueuedYet(TaskError, RuntimeError):
+    """The task waits for this very transaction's commit, so its result can never come while you wait here."""
+
+
+# -- how a task ends ----------------------------------------------------------------------------------------------
+
+
+class TaskPredicate(DjtasksError):
+    """Raised in a task to steer what becomes of it; not an error."""
+
+
+class Ignore(TaskPredicate):
+    """The task wants no state of its own to be stored."""
+
+
+class Reject(TaskPredicate):
+    """The task does not want its message: `requeue=True` puts it back, False makes it a dead letter."""
+
+    def __init__(self, reason: Any = None, requeue: bool = False) -> None:
+        self.reason = reason
+        self.requeue = requeue
+        super().__init__(reason, requeue)
+
+    def __str__(self) -> str:
+        return f"reject requeue={self.requeue}: {self.reason}"
+
+
+class Retry(TaskPredicate):
+    """The task is to be run again later."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        exc: BaseException | str | None = None,
+        when: float | datetime.datetime | None = None,
+        is_eager: bool = False,
+        sig: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self.message = message
+        self.exc = None if isinstance(exc, str) else exc
+        self.excs = exc if isinstance(exc, str) else (None if exc is None else safe_repr(exc))
+        self.when = when
+        self.is_eager = is_eager
+        self.sig = sig
+        super().__init__(message, exc, when, **kwargs)
+
+    def humanize(self) -> str:
+        """When the task is to run: «in 5s» or «at 2030-01-01 00:00:00+00:00»."""
+        return f"in {self.when}s" if isinstance(self.when, int | float) else f"at {self.when}"
+
+    def __str__(self) -> str:
+        if self.message:
+            return self.message
+        return f"Retry {self.humanize()}" + (f": {self.excs}" if self.excs else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.exc or self.excs, self.when)
+
+
+class MaxRetriesExceededError(TaskError):
+    """The task has been retried as often as it may."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.task_args = kwargs.pop("task_args", [])
+        self.task_kwargs = kwargs.pop("task_kwargs", {})
+        super().__init__(*args)
+
+
+class TaskRevokedError(TaskError):
+    """The task was revoked; its code never ran, or was stopped."""
+
+
+class WorkerLostError(DjtasksError):
+    """The process that ran the task ended too early: the task may or may not have run."""
+
+
+class Terminated(DjtasksError):
+    """The process that ran the task was told to end."""
+
+
+class TimeLimitExceeded(DjtasksError):
+    """The task ran longer than its hard time limit and was killed."""
+
+
+class SoftTimeLimitExceeded(Exception):
+    """The task ran longer than its soft time limit; clean up and return."""
+
+    def __str__(self) -> str:
+        return f"SoftTimeLimitExceeded{self.args}"
+
+
+class BackendGetMetaError(DjtasksError):
+    """The state of the task could not be read."""
+
+
+class TimeoutError(DjtasksError):  # noqa: A001 -- Celery's name
+    """The operation timed out."""
+
+
+class ChordError(DjtasksError):
+    """A task of the chord's header failed, so its body did not run."""
+
+
+# -- how a worker ends --------------------------------------------------------------------------------------------
+
+
+class WorkerShutdown(SystemExit):
+    """The worker is to stop after what it has in hand."""
+
+
+class WorkerTerminate(SystemExit):
+    """The worker is to stop at once."""
+
+
+def safe_repr(value: object, limit: int = 1024) -> str:
+    """`repr(value)`, cut to `limit` characters, for objects whose `__repr__` may raise."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__} object: its repr raised {type(error).__name__}>"
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,39 @@
+"""Task ids: made by the caller, known before anything is stored, and never an order.
+
+An id is a UUIDv7 (RFC 9562 §5.7) as text. A caller's own `task_id` that is no UUID is mapped by uuid5, so any text
+names one row.
+"""
+
+import os
+import time
+import uuid
+
+#: The namespace in which a caller's own text becomes a UUID. Changing it would lose every such id.
+NAMESPACE = uuid.UUID("6f2f3c9e-6f0a-5e57-9d0c-6a2b8f6b6d15")
+_VERSION_AND_VARIANT = 0x7000_8000_0000_0000_0000
+_RANDOM_BITS = 0x0FFF_3FFF_FFFF_FFFF_FFFF
+
+
+def new_task_id() -> str:
+    """A new time-ordered id: 48 bits of milliseconds, then 74 random bits."""
+    random = int.from_bytes(os.urandom(10), "big") & _RANDOM_BITS | _VERSION_AND_VARIANT
+    text = f"{time.time_ns() // 1_000_000 << 80 | random:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def as_task_id(text: str | uuid.UUID) -> str:
+    """The UUID, as text, of the row that the caller's `text` names.
+
+    Raises TypeError unless `text` is a non-empty str (or a UUID).
+    """
+    if isinstance(text, uuid.UUID):
+        return str(text)
+    if not isinstance(text, str) or not text:
+        raise TypeError(f"task_id must be a non-empty text or a UUID, not {text!r}")
+    # The canonical form is what new_task_id() makes, and what nearly every caller passes.
+    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
+        try:
+            return str(uuid.UUID(text))
+        except ValueError:
+            pass
+    return str(uuid.uuid5(NAMESPACE, text))

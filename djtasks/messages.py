@@ -1,0 +1,135 @@
+"""The nouns that travel: between caller, tables, worker and child.
+
+They are named tuples: immutable, slotted, and as cheap to make and to send through a socket as a tuple is. Times that
+cross a process are seconds since the epoch; ids are text.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Message(NamedTuple):
+    """One call of a task, as its caller writes it."""
+
+    id: str
+    name: str
+    queue: str
+    body: bytes
+    content_type: str = "application/json"
+    #: The compression of the body: "" for none, else gzip, bzip2, lzma or zstd.
+    content_encoding: str = ""
+    priority: int = 0
+    #: Seconds since the epoch; the database's clock decides when it has come.
+    eta: float | None = None
+    #: Seconds from the database's clock at the INSERT; beats `eta`.
+    countdown: float | None = None
+    expires: float | None = None
+    #: Seconds from the database's clock at the INSERT; beats `expires`.
+    expires_in: float | None = None
+    retries: int = 0
+    #: JSON text of what is not a column (root_id, parent_id, time limits, the caller's own headers …), or None.
+    headers: str | None = None
+
+
+class Claimed(NamedTuple):
+    """A message in the hands of a worker. `claim` and the worker's incarnation are its fence."""
+
+    claim: int
+    id: str
+    name: str
+    queue: str
+    priority: int
+    retries: int
+    #: How often a process was lost while it held this message.
+    crashes: int
+    #: Run again when the worker is lost (late acks), or end as WorkerLostError (early acks).
+    rerun: bool
+    body: bytes
+    content_type: str
+    content_encoding: str
+    headers: str | None
+    eta: float | None
+    expires: float | None
+    #: Seconds since the epoch.
+    created: float
+    #: The database found it past its expiry when it was claimed.
+    expired: bool
+
+
+class Again(NamedTuple):
+    """What changes when a message is to run again: a retry, or a rejection with requeue."""
+
+    #: Seconds from the database's clock; None with `eta` None means at once.
+    countdown: float | None = None
+    eta: float | None = None
+    #: Replaced when not None.
+    body: bytes | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    queue: str | None = None
+    priority: int | None = None
+    expires: float | None = None
+    headers: str | None = None
+    #: True for a retry (counts one), False for a requeue.
+    counts: bool = True
+
+
+class Outcome(NamedTuple):
+    """How one run of a message ended, as its runner reports it."""
+
+    claim: int
+    id: str
+    #: SUCCESS, FAILURE, REVOKED, RETRY, IGNORED or REJECTED.
+    state: str
+    #: The encoded return value or exception; None where nothing is stored.
+    result: bytes | None = None
+    content_type: str = "application/json"
+    content_encoding: str = ""
+    traceback: str | None = None
+    #: Whether a result row is to be written.
+    store: bool = True
+    #: Whether the message's own payload is kept with the result (always for what did not succeed).
+    keep: bool = False
+    #: Seconds since the epoch.
+    started: float = 0.0
+    #: Seconds.
+    runtime: float = 0.0
+    again: Again | None = None
+
+
+class Progress(NamedTuple):
+    """A state that is not an end: STARTED, or a custom one of `update_state`."""
+
+    #: 0 when the task of `id` is not the one that runs here.
+    claim: int
+    id: str
+    state: str
+    meta: bytes | None
+    content_type: str = "application/json"
+    content_encoding: str = ""
+
+
+class Stored(NamedTuple):
+    """A row of the result table, or what a message row says while there is none."""
+
+    id: str
+    state: str
+    result: bytes | None = None
+    content_type: str = "application/json"
+    content_encoding: str = ""
+    traceback: str | None = None
+    name: str | None = None
+    queue: str | None = None
+    worker: str | None = None
+    retries: int | None = None
+    body: bytes | None = None
+    body_content_type: str | None = None
+    body_content_encoding: str | None = None
+    headers: str | None = None
+    created: float | None = None
+    started: float | None = None
+    done: float | None = None
+
+
+#: Headers as a task's author sees them.
+Headers = Mapping[str, Any]

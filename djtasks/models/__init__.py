@@ -1,0 +1,11 @@
+"""The tables as Django sees them: for the admin, for reports, for migrations.
+
+The hot path never comes here; it speaks SQL in `djtasks.db`. Rows of these tables are written by djtasks itself:
+changing one by hand goes around the fences that keep a task from running twice.
+"""
+
+from djtasks.models.message import Message
+from djtasks.models.result import Result
+from djtasks.models.worker import Waiter, Worker
+
+__all__ = ["Message", "Result", "Waiter", "Worker"]

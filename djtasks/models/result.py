@@ -1,0 +1,40 @@
+"""A result: what a task left when it ended, or the state it last reported while it ran."""
+
+from django.db import models
+from django.db.models.functions import Now
+
+
+class Result(models.Model):
+    """The state, value or exception of one task.
+
+    A terminal state is never replaced, except by an explicit retry or requeue. What did not succeed keeps its
+    payload (`headers`, `body`), so that it can be put back into its queue.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    owner = models.BigIntegerField(null=True, editable=False, help_text="the incarnation of the worker that wrote it")
+    claim = models.BigIntegerField(null=True, editable=False)
+    created = models.DateTimeField(db_default=Now(), help_text="when the task was called")
+    started = models.DateTimeField(null=True, help_text="when its last run began")
+    done = models.DateTimeField(null=True, help_text="when it ended; empty while it has not")
+    retries = models.IntegerField(db_default=0)
+    priority = models.SmallIntegerField(db_default=0)
+    state = models.TextField()
+    name = models.TextField()
+    queue = models.TextField()
+    worker = models.TextField(null=True, help_text="the node that ran it")
+    content_type = models.TextField(db_default="application/json")
+    content_encoding = models.TextField(db_default="")
+    result = models.BinaryField(null=True, help_text="the serialised value, exception, or meta of a custom state")
+    traceback = models.TextField(null=True)
+    headers = models.TextField(null=True)
+    body = models.BinaryField(null=True)
+    body_content_type = models.TextField(null=True)
+    body_content_encoding = models.TextField(null=True)
+
+    class Meta:
+        db_table = "djtasks_result"
+        indexes = (models.Index(fields=["done"], name="djtasks_result_done"),)
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.id}] {self.state}"

@@ -1,0 +1,116 @@
+"""What calls and results carry, as bytes: serialised, compressed, and measured against the limits.
+
+The body of a call is `[args, kwargs]`. Everything here is pure but for the settings it reads.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from djtasks.compression import canonical, compress, decompress
+from djtasks.conf import settings
+from djtasks.exceptions import ImproperlyConfigured, InvalidTaskError, PayloadTooLarge, safe_repr
+from djtasks.serializers import dumps, loads
+from djtasks.serializers.exceptions import decode_exception, encode_exception
+
+logger = logging.getLogger("djtasks")
+
+#: Content type, content encoding ("" for no compression), body.
+Payload = tuple[str, str, bytes]
+
+
+def pack_call(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], serializer: str | None, compression: str | None
+) -> Payload:
+    """The arguments of a call of the task `name`, as its message carries them. None means as the settings say.
+
+    Raises EncodeError, PayloadTooLarge, ImproperlyConfigured.
+    """
+    content_type, body = dumps((args, kwargs), serializer or settings.TASK_SERIALIZER)
+    method = compression or settings.TASK_COMPRESSION
+    if method:
+        encoding, body = _compressed(method, body, f"the arguments of {name}")
+    else:
+        encoding = ""
+    if len(body) > settings.PAYLOAD_WARN_BYTES:
+        if len(body) > settings.PAYLOAD_MAX_BYTES:
+            raise PayloadTooLarge(
+                f"the arguments of {name} are {len(body):,} bytes, over PAYLOAD_MAX_BYTES"
+                f" ({settings.PAYLOAD_MAX_BYTES:,}); store the data and pass its key"
+            )
+        logger.warning(
+            "the arguments of %s are %s bytes, over PAYLOAD_WARN_BYTES (%s): store the data and pass its key",
+            name,
+            f"{len(body):,}",
+            f"{settings.PAYLOAD_WARN_BYTES:,}",
+        )
+    return content_type, encoding, body
+
+
+def unpack_call(body: bytes, content_type: str, content_encoding: str) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The positional and the named arguments of a message.
+
+    Raises ContentDisallowed, DecodeError, PayloadTooLarge, InvalidTaskError, ImproperlyConfigured.
+    """
+    if content_encoding:
+        body = decompress(body, content_encoding, settings.DECOMPRESSED_MAX_BYTES)
+    call = loads(body, content_type, settings.ACCEPT_CONTENT)
+    if not isinstance(call, list | tuple) or len(call) != 2:
+        raise InvalidTaskError(f"the body of a message must be [args, kwargs], not {safe_repr(call, 200)}")
+    args, kwargs = call
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
+        raise InvalidTaskError(f"the body of a message must be [list, dict], not {safe_repr(call, 200)}")
+    return args, kwargs
+
+
+def pack_value(value: Any) -> Payload:
+    """What a task returned, or the meta of a custom state, as its result row carries it.
+
+    Raises EncodeError, PayloadTooLarge, ImproperlyConfigured.
+    """
+    content_type, body = dumps(value, settings.RESULT_SERIALIZER)
+    encoding = ""
+    if settings.RESULT_COMPRESSION:
+        encoding, body = _compressed(settings.RESULT_COMPRESSION, body, "the result")
+    if len(body) > settings.RESULT_MAX_BYTES:
+        raise PayloadTooLarge(
+            f"the result is {len(body):,} bytes, over RESULT_MAX_BYTES ({settings.RESULT_MAX_BYTES:,});"
+            " store the data and return its key"
+        )
+    return content_type, encoding, body
+
+
+def pack_exception(error: BaseException) -> Payload:
+    """An exception as a result row carries it. Never raises: what is too large is replaced by its beginning."""
+    try:
+        content_type, body = encode_exception(error, settings.RESULT_SERIALIZER)
+    except ImproperlyConfigured:
+        content_type, body = encode_exception(error)
+    if len(body) > settings.RESULT_MAX_BYTES:
+        text = f"{type(error).__qualname__} of {len(body):,} bytes, over RESULT_MAX_BYTES: {safe_repr(error)}"
+        content_type, body = encode_exception(PayloadTooLarge(text))
+    return content_type, "", body
+
+
+def unpack_value(body: bytes, content_type: str, content_encoding: str) -> Any:
+    """What a task returned. Raises ContentDisallowed, DecodeError, PayloadTooLarge, ImproperlyConfigured."""
+    if content_encoding:
+        body = decompress(body, content_encoding, settings.DECOMPRESSED_MAX_BYTES)
+    return loads(body, content_type, settings.RESULT_ACCEPT_CONTENT)
+
+
+def unpack_exception(body: bytes, content_type: str, content_encoding: str) -> BaseException:
+    """The exception that a task ended with. Raises as `unpack_value` does."""
+    if content_encoding:
+        body = decompress(body, content_encoding, settings.DECOMPRESSED_MAX_BYTES)
+    return decode_exception(body, content_type, settings.RESULT_ACCEPT_CONTENT)
+
+
+def _compressed(method: str, body: bytes, what: str) -> tuple[str, bytes]:
+    if len(body) > settings.DECOMPRESSED_MAX_BYTES:
+        raise PayloadTooLarge(
+            f"{what}, uncompressed, would be {len(body):,} bytes, over DECOMPRESSED_MAX_BYTES"
+            f" ({settings.DECOMPRESSED_MAX_BYTES:,}), and could not be read again"
+        )
+    encoding = canonical(method)
+    return encoding, compress(body, encoding)

@@ -1,0 +1,354 @@
+"""What a caller holds of a task: its id, and through it what the database knows.
+
+Making one asks nothing of the database. What was read of a task that has ended is kept; until then each look is a
+fresh one.
+"""
+
+import datetime
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Generic, Self, TypeVar, overload
+
+from djtasks import outbox, waiting
+from djtasks.conf import settings
+from djtasks.current import running
+from djtasks.db import results
+from djtasks.db.connections import borrow
+from djtasks.exceptions import ImproperlyConfigured, NotEnqueuedYet, TaskError
+from djtasks.ids import as_task_id
+from djtasks.messages import Stored
+from djtasks.payload import unpack_call, unpack_exception, unpack_value
+from djtasks.states import EXCEPTION_STATES, FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, SUCCESS
+
+R = TypeVar("R")
+
+_UNREAD: Any = object()
+_joins_allowed: ContextVar[bool] = ContextVar("djtasks_joins_allowed", default=False)
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Inside, tasks may wait for other tasks: know that they hold their worker's place while they do."""
+    token = _joins_allowed.set(True)
+    try:
+        yield
+    finally:
+        _joins_allowed.reset(token)
+
+
+def assert_will_not_block() -> None:
+    """Raise RuntimeError inside a running task, unless `allow_join_result()` is in force."""
+    if not _joins_allowed.get() and running() is not None:
+        raise RuntimeError(
+            "A task must not wait for another one: it would hold its worker's place until that one found another."
+            " Let the other task call what comes next, or say get(disable_sync_subtasks=False) if there is no danger."
+        )
+
+
+class AsyncResult(Generic[R]):
+    """One task's state and result, by its id.
+
+    An id that nobody knows is PENDING, as is a task that waits; `exists()` tells them apart.
+    """
+
+    __slots__ = ("_id", "_ignored", "_stored", "_value", "parent", "task_name")
+
+    def __init__(
+        self,
+        id: Any,
+        backend: Any = None,
+        task_name: str | None = None,
+        app: Any = None,
+        parent: "AsyncResult[Any] | None" = None,
+    ) -> None:
+        """`id` is a task's id, or the caller's own text for it. `backend` and `app` mean nothing here.
+
+        Raises ValueError when `id` is None.
+        """
+        if id is None:
+            raise ValueError("AsyncResult needs the id of a task, not None")
+        self._id = id
+        self.task_name = task_name
+        self.parent = parent
+        self._ignored = False
+        self._stored: Stored | None = None
+        self._value = _UNREAD
+
+    @property
+    def id(self) -> str:
+        """The id of the task."""
+        return str(self._id)
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task."""
+        return str(self._id)
+
+    # -- what is known now --------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or a state of the task's own."""
+        stored = self._look()
+        return str(PENDING) if stored is None else stored.state
+
+    status = state
+
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self.state in READY_STATES
+
+    def successful(self) -> bool:
+        """Whether it has ended well."""
+        return self.state == SUCCESS
+
+    def failed(self) -> bool:
+        """Whether it has ended in an exception; a revoked task has not."""
+        return self.state == FAILURE
+
+    @property
+    def result(self) -> Any:
+        """What the task returned, or the exception it raised, or the meta of a custom state; else None."""
+        if self._value is not _UNREAD:
+            return self._value
+        value = self._decoded(self._look())
+        if self._stored is not None:
+            self._value = value
+        return value
+
+    info = result
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of the exception, as text."""
+        return self._said("traceback")
+
+    @property
+    def date_done(self) -> datetime.datetime | None:
+        """When it ended, in UTC."""
+        done = self._said("done")
+        return None if done is None else datetime.datetime.fromtimestamp(done, datetime.UTC)
+
+    @property
+    def name(self) -> str | None:
+        """The name of the task."""
+        return self._said("name") or self.task_name
+
+    @property
+    def worker(self) -> str | None:
+        """The name of the worker that ran it last."""
+        return self._said("worker")
+
+    @property
+    def queue(self) -> str | None:
+        """The queue it waits in, or came from."""
+        return self._said("queue")
+
+    @property
+    def retries(self) -> int | None:
+        """How often it has been retried."""
+        return self._said("retries")
+
+    @property
+    def args(self) -> Sequence[Any] | None:
+        """The positional arguments; None where they are not kept: after a success they are with RESULT_EXTENDED."""
+        call = self._call()
+        return None if call is None else call[0]
+
+    @property
+    def kwargs(self) -> dict[str, Any] | None:
+        """The named arguments, as `args`."""
+        call = self._call()
+        return None if call is None else call[1]
+
+    def exists(self) -> bool:
+        """Whether there is such a task: waiting, running, or ended and not yet pruned."""
+        return self._look() is not None or outbox.is_pending(as_task_id(self._id))
+
+    @property
+    def ignored(self) -> bool:
+        """Whether nothing will be stored, so that `get()` returns None at once."""
+        return self._ignored
+
+    @ignored.setter
+    def ignored(self, value: bool) -> None:
+        self._ignored = value
+
+    @property
+    def children(self) -> None:
+        """Celery's children of a task; djtasks does not keep them yet."""
+        return None
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        follow_parents: bool = True,
+        callback: Callable[[str, R], Any] | None = None,
+        on_message: Any = None,
+        on_interval: Callable[[], Any] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> R:
+        """Wait until the task has ended, and return what it returned; None at once if its result is ignored.
+
+        Waits `timeout` seconds (None: for ever). With `propagate` an exception of the task is raised, without it is
+        returned. `on_interval()` is called every `interval` seconds, `callback(id, value)` with what is returned.
+
+        Raises djtasks.exceptions.TimeoutError; NotEnqueuedYet, at once, when the task waits for the commit of the
+        transaction that is open here; RuntimeError inside a running task, unless `disable_sync_subtasks` is False.
+        """
+        if on_message is not None:
+            raise ImproperlyConfigured("on_message needs a message broker; ask for .info, or use on_interval")
+        if self._ignored:
+            return None  # type: ignore[return-value]
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        if propagate and follow_parents and self.parent is not None:
+            for result in reversed(list(self._parents())):
+                result.maybe_throw()
+        if self._stored is None:
+            self._wait(timeout, interval, on_interval)
+        return self.maybe_throw(propagate, callback)
+
+    wait = get
+
+    def _parents(self) -> "Iterator[AsyncResult[Any]]":
+        result = self.parent
+        while result is not None:
+            yield result
+            result = result.parent
+
+    def _wait(self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None) -> None:
+        task_id = as_task_id(self._id)
+        if outbox.is_pending(task_id):
+            raise NotEnqueuedYet(
+                f"the task {self.id} is enqueued when the transaction that is open here commits: wait for it after the"
+                " commit, or call it with enqueue='immediately'"
+            )
+        self._stored = waiting.wait_for(task_id, timeout, interval, on_interval)
+
+    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R], Any] | None = None) -> R:
+        """The result as it is now; an exception is raised if the task has ended in it and `propagate` is true."""
+        value = self.result
+        if propagate and self.state in PROPAGATE_STATES:
+            raise value if isinstance(value, BaseException) else TaskError(f"the task {self.id} failed: {value!r}")
+        if callback is not None:
+            callback(self.id, value)
+        answer: R = value
+        return answer
+
+    maybe_reraise = maybe_throw
+
+    def throw(self, *args: Any, **kwargs: Any) -> None:
+        """Raise the exception that the task has ended in, if it has."""
+        self.maybe_throw(*args, **kwargs)
+
+    def forget(self) -> None:
+        """Delete the result from the database, and those of the tasks it came after."""
+        if self.parent is not None:
+            self.parent.forget()
+        results.forget(borrow(), [as_task_id(self._id)])
+        self._stored, self._value = None, _UNREAD
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def _look(self) -> Stored | None:
+        """What the database knows; kept once the task has ended."""
+        if self._stored is not None:
+            return self._stored
+        if settings.TASK_ALWAYS_EAGER and not settings.TASK_STORE_EAGER_RESULT:
+            warnings.warn(
+                "tasks run eagerly and their results are not stored; to read them by id set TASK_STORE_EAGER_RESULT",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        task_id = as_task_id(self._id)
+        stored = results.fetch(borrow(), [task_id]).get(task_id)
+        if stored is not None and stored.state in READY_STATES:
+            self._stored = stored
+        return stored
+
+    def _said(self, field: str) -> Any:
+        stored = self._look()
+        return None if stored is None else getattr(stored, field)
+
+    def _decoded(self, stored: Stored | None) -> Any:
+        if stored is None or stored.result is None:
+            return None
+        packed = stored.result, stored.content_type, stored.content_encoding
+        if stored.state in EXCEPTION_STATES:
+            return unpack_exception(*packed)
+        return unpack_value(*packed)
+
+    def _call(self) -> tuple[Sequence[Any], dict[str, Any]] | None:
+        stored = self._look()
+        if stored is None or stored.body is None:
+            return None
+        return unpack_call(stored.body, stored.body_content_type or "", stored.body_content_encoding or "")
+
+    # -- being a value ------------------------------------------------------------------------------------------
+
+    def as_tuple(self) -> tuple[Any, Any]:
+        """`((id, parent's tuple or None), None)`: what `result_from_tuple` reads."""
+        return (self.id, None if self.parent is None else self.parent.as_tuple()), None
+
+    __json__ = as_tuple
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, AsyncResult):
+            return self.id == other.id
+        return self.id == other if isinstance(other, str) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.id}>"
+
+    def __copy__(self) -> Self:
+        return type(self)(self._id, task_name=self.task_name, parent=self.parent)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._id, None, self.task_name, None, self.parent)
+
+
+class Results(Sequence[AsyncResult[R]]):
+    """The results of many calls, in their order. It keeps 16 bytes a call, and makes an AsyncResult when asked."""
+
+    __slots__ = ("_ids", "_ignored")
+
+    def __init__(self, ids: bytes | bytearray, ignored: bool = False) -> None:
+        self._ids = ids
+        self._ignored = ignored
+
+    def __len__(self) -> int:
+        return len(self._ids) // 16
+
+    @overload
+    def __getitem__(self, index: int) -> AsyncResult[R]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[AsyncResult[R]]: ...
+
+    def __getitem__(self, index: int | slice) -> AsyncResult[R] | list[AsyncResult[R]]:
+        if isinstance(index, slice):
+            return [self._result(number) for number in range(len(self))[index]]
+        return self._result(range(len(self))[index])
+
+    def _result(self, number: int) -> AsyncResult[R]:
+        text = self._ids[number * 16 : number * 16 + 16].hex()
+        result: AsyncResult[R] = AsyncResult(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+        result.ignored = self._ignored
+        return result
+
+    def __repr__(self) -> str:
+        return f"<Results: {len(self)} tasks>"

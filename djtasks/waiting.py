@@ -1,0 +1,230 @@
+"""Waiting for results: one thread and one private connection for all that wait in a process.
+
+The thread listens, then registers the process as waiting, commits, and only then reads: a task that ends later sees
+the registration and rings. One query a wake asks for everything that is waited for.
+"""
+
+import logging
+import os
+import random
+import selectors
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+
+from djtasks.db import notify, results
+from djtasks.db.connections import LOST, Link
+from djtasks.exceptions import TimeoutError
+from djtasks.messages import Stored
+
+logger = logging.getLogger("djtasks.waiting")
+
+#: How long a registration lasts, and how long before its end it is renewed (seconds).
+REGISTERED, RENEWED = 60.0, 30.0
+#: Reads that no ring asked for are at least this far apart: twenty a second.
+BETWEEN_READS = 0.05
+#: How long the connection is kept when nobody waits any more (seconds).
+LINGER = 10.0
+
+
+class _Waiter:
+    """One `get()`: an event, and what it brought."""
+
+    __slots__ = ("event", "interval", "read", "stored")
+
+    def __init__(self, interval: float) -> None:
+        self.event = threading.Event()
+        self.interval = interval
+        self.stored: Stored | None = None
+        #: It has been asked for at least once since it began to wait.
+        self.read = False
+
+
+class Hub(threading.Thread):
+    """The thread of one process. Ends when nobody has waited for a while."""
+
+    def __init__(self) -> None:
+        super().__init__(name="djtasks-waiting", daemon=True)
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.waiters: dict[str, list[_Waiter]] = {}
+        self.ended = False
+        self.number = random.SystemRandom().getrandbits(63)
+        self.link = Link("waiting")
+        self._wake, self._waker = os.pipe()
+        for end in (self._wake, self._waker):
+            os.set_blocking(end, False)
+        self._rung = False
+        self._renew_at = self._poll_at = self._last_read = 0.0
+        self._idle_since: float | None = None
+
+    def add(self, task_id: str, waiter: _Waiter) -> bool:
+        """Wait for a task; False when this hub has just ended."""
+        with self.lock:
+            if self.ended:
+                return False
+            self.waiters.setdefault(task_id, []).append(waiter)
+        self._nudge()
+        return True
+
+    def discard(self, task_id: str, waiter: _Waiter) -> None:
+        """Wait no longer."""
+        with self.lock:
+            found = self.waiters.get(task_id, [])
+            if waiter in found:
+                found.remove(waiter)
+            if not found:
+                self.waiters.pop(task_id, None)
+
+    def _nudge(self) -> None:
+        try:
+            os.write(self._waker, b"x")
+        except BlockingIOError:
+            return
+
+    def run(self) -> None:
+        """Listen, register, read, wait, and again."""
+        backoff = 0.1
+        while not self.ended:
+            try:
+                self._serve(self.link.connection())
+                backoff = 0.1
+            except LOST as error:
+                logger.warning("Lost the database while waiting for results: %s", str(error).strip())
+                self.link.lost()
+                time.sleep(backoff * random.uniform(0.5, 1.0))
+                backoff = min(5.0, backoff * 2)
+            except Exception:
+                logger.exception("Waiting for results failed; trying again")
+                self.link.lost()
+                time.sleep(backoff)
+        os.close(self._wake)
+        os.close(self._waker)
+
+    def _serve(self, conn: psycopg.Connection) -> None:
+        """Until nobody waits, or the connection is lost."""
+        conn.add_notify_handler(lambda notification: self._on_ring(notification.payload))
+        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(notify.RESULTS)))
+        self._renew_at = self._poll_at = 0.0
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake, selectors.EVENT_READ)
+            selector.register(conn.fileno(), selectors.EVENT_READ)
+            while not self._ends(conn):
+                now = time.monotonic()
+                if now >= self._renew_at:
+                    notify.register_waiter(conn, self.number, REGISTERED)
+                    self._renew_at = now + RENEWED
+                if now >= self._read_at():
+                    self._read(conn)
+                selector.select(max(0.0, min(self._read_at(), self._renew_at, now + 1.0) - time.monotonic()))
+                self._drain(conn)
+
+    def _read_at(self) -> float:
+        """When to ask the table next, in monotonic seconds."""
+        with self.lock:
+            if not self.waiters:
+                return float("inf")
+            if self._rung:
+                return 0.0
+            waiting = [each for found in self.waiters.values() for each in found]
+            new = any(not each.read for each in waiting)
+        return self._last_read + BETWEEN_READS if new else max(self._poll_at, self._last_read + BETWEEN_READS)
+
+    def _read(self, conn: psycopg.Connection) -> None:
+        """One query for everything that is waited for."""
+        with self.lock:
+            asked = {task_id: list(found) for task_id, found in self.waiters.items()}
+            self._rung = False
+        self._last_read = time.monotonic()
+        found = results.fetch_ended(conn, list(asked)) if asked else {}
+        for task_id, waiters in asked.items():
+            for waiter in waiters:
+                waiter.read = True
+                if task_id in found:
+                    waiter.stored = found[task_id]
+                    waiter.event.set()
+        with self.lock:
+            for task_id in found:
+                self.waiters.pop(task_id, None)
+            intervals = [each.interval for left in self.waiters.values() for each in left]
+        self._poll_at = self._last_read + min(intervals, default=1.0) * random.uniform(0.75, 1.0)
+
+    def _drain(self, conn: psycopg.Connection) -> None:
+        try:
+            os.read(self._wake, 65536)
+        except BlockingIOError:
+            pass
+        conn.pgconn.consume_input()
+        while ring := conn.pgconn.notifies():
+            self._on_ring(ring.extra.decode())
+
+    def _on_ring(self, payload: str) -> None:
+        """Only what is waited for here is worth a query."""
+        if not self._rung:
+            with self.lock:
+                self._rung = any(task_id in self.waiters for task_id in payload.split(","))
+
+    def _ends(self, conn: psycopg.Connection) -> bool:
+        """Whether nobody has waited for a while: then the registration and the connection go."""
+        now = time.monotonic()
+        with self.lock:
+            if self.waiters:
+                self._idle_since = None
+                return False
+            self._idle_since = self._idle_since or now
+            if now - self._idle_since < LINGER:
+                return False
+            self.ended = True
+        notify.remove_waiter(conn, self.number)
+        self.link.close()
+        return True
+
+
+_hub: Hub | None = None
+_hub_lock = threading.Lock()
+
+
+def _add(task_id: str, waiter: _Waiter) -> Hub:
+    """Put the waiter into this process's hub; a fork, or a hub that has ended, gets a new one."""
+    global _hub
+    while True:
+        with _hub_lock:
+            if _hub is None or _hub.ended or _hub.pid != os.getpid():
+                _hub = Hub()
+                _hub.start()
+            hub = _hub
+        if hub.add(task_id, waiter):
+            return hub
+
+
+def wait_for(
+    task_id: str,
+    timeout: float | None = None,
+    interval: float = 0.5,
+    on_interval: Callable[[], None] | None = None,
+) -> Stored:
+    """The result of a task, when it has ended.
+
+    `timeout` is in seconds, None for ever. `interval` is how often the table is asked when no ring comes (there is a
+    transaction-pooling proxy, say), and how often `on_interval` is called. Raises djtasks' TimeoutError.
+    """
+    waiter = _Waiter(interval)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    hub = _add(task_id, waiter)
+    try:
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            slices = [each for each in (left, interval if on_interval else None) if each is not None]
+            if waiter.event.wait(min(slices, default=None)):
+                break
+            if left is not None and left <= 0:
+                raise TimeoutError("The operation timed out.")
+            if on_interval is not None:
+                on_interval()
+    finally:
+        hub.discard(task_id, waiter)
+    assert waiter.stored is not None  # noqa: S101 -- the event is only set with it
+    return waiter.stored

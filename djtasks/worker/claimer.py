@@ -1,0 +1,147 @@
+"""The claimer: takes messages, and knows when there is nothing left to take.
+
+Before a worker sleeps it says so, commits, and claims once more from the start of its lanes: whoever makes a message
+runnable after that claim sees that it sleeps, and rings it.
+"""
+
+import logging
+import random
+import time
+
+import psycopg
+
+from djtasks.conf import settings
+from djtasks.db import claims, messages, notify, workers
+from djtasks.db.workers import Registration
+from djtasks.messages import Claimed
+from djtasks.worker.identity import new_incarnation
+from djtasks.worker.lanes import Lanes
+from djtasks.worker.limits import rerun_names
+from djtasks.worker.state import State
+
+logger = logging.getLogger("djtasks.worker")
+
+#: A worker that has found work for this long says that it no longer sleeps, in seconds. Until then a ring too many
+#: costs less than two writes.
+BUSY_AFTER = 0.1
+
+
+class Disowned(Exception):
+    """This worker has been declared dead."""
+
+
+class Claimer:
+    """Claims for one worker; belongs to the consumer's thread."""
+
+    def __init__(self, state: State, lanes: Lanes, registration: Registration) -> None:
+        self.state = state
+        self.lanes = lanes
+        self.registration = registration
+        #: The database says that this worker sleeps until it is rung.
+        self.idle = False
+        #: There is nothing left to take; only a ring, or the next poll, can change that.
+        self.drained = False
+        #: When to look for what no ring announces, in monotonic seconds.
+        self.poll_at = 0.0
+        #: How often the connection had been lost when the last claim's answer came.
+        self._losses = 0
+        self._busy_since: float | None = None
+        self._rerun = rerun_names()
+
+    def rung(self) -> None:
+        """Somebody made a message runnable."""
+        self.drained = False
+
+    def claim(self, conn: psycopg.Connection, room: int, losses: int) -> list[Claimed]:
+        """Take up to `room` messages. Raises Disowned.
+
+        `losses` is how often the connection has been lost: a claim whose answer is lost is given back first.
+        """
+        if self.state.registered != self.state.incarnation:
+            self.register(conn)
+        if losses != self._losses:
+            self._reclaim(conn)
+            self._losses, self.idle = losses, False
+        from_start = self.drained
+        if time.monotonic() >= self.poll_at:
+            self._poll(conn)
+            from_start = True
+        found = self._take(conn, room, from_start=from_start)
+        if len(found) < room and not (from_start and self.idle):
+            # Nothing more in sight: say that we are about to sleep, and look once more, behind the marks too.
+            self.say_idle(conn, True)
+            found += self._take(conn, room - len(found), from_start=True)
+        self.drained = len(found) < room
+        self._note_busy(conn, found, full=len(found) == room)
+        return found
+
+    def _take(self, conn: psycopg.Connection, room: int, *, from_start: bool) -> list[Claimed]:
+        state = self.state
+        first = state.last_claim + 1
+        state.last_claim += room
+        found, positions = claims.claim(
+            conn,
+            state.incarnation,
+            first,
+            self.lanes.scans(from_start=from_start),
+            room,
+            rerun=self._rerun,
+            unknown=sorted(state.unknown),
+        )
+        self.lanes.mark(found, positions)
+        state.take(found)
+        return found
+
+    def register(self, conn: psycopg.Connection) -> None:
+        """Write this worker's row; a repeated INSERT finds its own."""
+        workers.register(conn, self.registration._replace(incarnation=self.state.incarnation))
+        self.state.registered = self.state.incarnation
+
+    def reincarnate(self) -> int:
+        """Be a new worker from the next claim on. Returns how many messages were dropped."""
+        self.idle = self.drained = False
+        return self.state.reincarnate(new_incarnation())
+
+    def _reclaim(self, conn: psycopg.Connection) -> None:
+        """Give back what a claim took whose answer never came."""
+        with conn.transaction():
+            if not claims.lock_worker(conn, self.state.incarnation):
+                raise Disowned
+            released = claims.reclaim(conn, self.state.incarnation, self.state.held)
+        if released:
+            logger.warning("Released %d tasks of a claim whose answer was lost", len(released))
+
+    def _poll(self, conn: psycopg.Connection) -> None:
+        """What a ring may not have told: whose time has come, and when the next one's does."""
+        if promoted := messages.promote(conn):
+            self.ring_another(conn, len(promoted))
+        interval = settings.WORKER_POLL_INTERVAL * random.uniform(0.75, 1.25)
+        due = messages.next_eta(conn)
+        self.poll_at = time.monotonic() + (interval if due is None else max(0.0, min(interval, due)))
+
+    def say_idle(self, conn: psycopg.Connection, idle: bool) -> None:
+        """Say whether this worker sleeps. Raises Disowned."""
+        if self.idle != idle:
+            if not workers.set_idle(conn, self.state.incarnation, idle):
+                raise Disowned
+            self.idle = idle
+
+    def _note_busy(self, conn: psycopg.Connection, found: list[Claimed], *, full: bool) -> None:
+        if not full:
+            self._busy_since = None
+            return
+        if self._busy_since is None:
+            self._busy_since = time.monotonic()
+            # Perhaps there is more than this worker has room for, and another one sleeps.
+            self.ring_another(conn, 1)
+        elif self.idle and time.monotonic() - self._busy_since > BUSY_AFTER:
+            self.say_idle(conn, False)
+
+    def pass_on(self, conn: psycopg.Connection) -> None:
+        """We were rung and have no room: we do not sleep, and it is another one's turn."""
+        self.say_idle(conn, False)
+        self.ring_another(conn, 1)
+
+    def ring_another(self, conn: psycopg.Connection, count: int) -> None:
+        """Wake other workers of these lanes."""
+        notify.ring_workers(conn, self.lanes.names, count, but=self.state.incarnation)

@@ -1,0 +1,220 @@
+"""The completer: outcomes in, one transaction a batch out.
+
+It keeps what it is given until the database has taken it, however long that takes, and never lets one bad row sink
+its batch. What the fence refuses is dropped and counted: it has become somebody else's.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import psycopg
+
+from djtasks.db import finish, messages, notify, results
+from djtasks.exceptions import EncodeError
+from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.worker.state import State
+
+logger = logging.getLogger("djtasks.worker")
+
+#: A batch is written when it has this many outcomes, or when its first one has waited this long (seconds).
+BATCH_SIZE = 200
+BATCH_AGE = 0.005
+
+#: The database, or the driver, does not take the data.
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, UnicodeError, ValueError, OverflowError)
+
+Failure = Callable[[Claimed, BaseException], Outcome]
+
+
+class Completer:
+    """Batches what a worker has to say about the messages it holds."""
+
+    def __init__(self, state: State, worker: str, failure: Failure) -> None:
+        self.state = state
+        self.worker = worker
+        #: Makes the outcome of a message whose own outcome cannot be stored.
+        self.failure = failure
+        self.outcomes: list[Outcome] = []
+        self.again: list[Outcome] = []
+        self.progress: dict[str, Progress] = {}
+        self.releases: list[int] = []
+        self.crashes: list[int] = []
+        self.parked: list[int] = []
+        self._since = 0.0
+        #: The last attempt's answer was lost: its statements may have happened.
+        self.uncertain = False
+        #: The last flush has put messages back into lanes.
+        self.reopened = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits to be written."""
+        return bool(self.outcomes or self.again or self.progress or self.releases or self.crashes or self.parked)
+
+    def add(self, outcome: Outcome) -> None:
+        """A run has ended. One whose message is not held any more is refused here and now."""
+        if outcome.claim not in self.state.held:
+            self.refuse([outcome.id])
+            return
+        self._started()
+        (self.outcomes if outcome.again is None else self.again).append(outcome)
+
+    def report(self, progress: Progress) -> None:
+        """A state that is no end; only the last of several is written."""
+        if progress.claim == 0 or progress.claim in self.state.held:
+            self._started()
+            self.progress[progress.id] = progress
+
+    def release(self, claims: Iterable[int]) -> None:
+        """These never began: back into their lanes."""
+        self._started()
+        self.releases.extend(claim for claim in claims if claim in self.state.held)
+
+    def crash(self, claim: int) -> None:
+        """The process was lost while it ran this one, which is to run again."""
+        if claim in self.state.held:
+            self._started()
+            self.crashes.append(claim)
+
+    def park(self, claim: int) -> None:
+        """This worker does not know the task."""
+        self._started()
+        self.parked.append(claim)
+
+    def _started(self) -> None:
+        if not self.pending:
+            self._since = time.monotonic()
+
+    def due(self, idle: bool) -> bool:
+        """Whether it is time to write: the batch is large, old, or there is nothing else to do."""
+        if not self.pending:
+            return False
+        return idle or len(self.outcomes) >= BATCH_SIZE or time.monotonic() - self._since >= BATCH_AGE
+
+    def deadline(self) -> float | None:
+        """When it is time at the latest, in monotonic seconds."""
+        return self._since + BATCH_AGE if self.pending else None
+
+    def drop(self) -> int:
+        """Forget everything: the worker has been declared dead. Returns how many outcomes were dropped."""
+        count = len(self.outcomes) + len(self.again)
+        for each in (self.outcomes, self.again, self.progress, self.releases, self.crashes, self.parked):
+            each.clear()
+        self.state.counters["refused"] += count
+        return count
+
+    def refuse(self, ids: Iterable[str]) -> None:
+        """Count and log outcomes that came too late."""
+        for task_id in ids:
+            self.state.counters["refused"] += 1
+            logger.warning("The outcome of task %s was refused: its message is no longer this worker's", task_id)
+
+    def flush(self, conn: psycopg.Connection) -> None:
+        """Write everything. Raises psycopg.OperationalError when the database is lost; then call it again."""
+        uncertain, self.uncertain = self.uncertain, True
+        self.reopened = False
+        if self.progress:
+            self._each(conn, list(self.progress.values()), self._write_progress)
+            self.progress.clear()
+        if self.outcomes:
+            self._finish(conn, uncertain)
+        if self.again:
+            self._run_again(conn)
+        self._write_fences(conn)
+        self.uncertain = False
+
+    def _finish(self, conn: psycopg.Connection, uncertain: bool) -> None:
+        batch = self.outcomes[: BATCH_SIZE * 2]
+        accepted: set[str] = set()
+        self._each(conn, batch, lambda conn, part: accepted.update(self._write_outcomes(conn, part)))
+        late = [outcome for outcome in batch if outcome.id not in accepted]
+        if late and uncertain:
+            written = finish.confirm(conn, self.state.incarnation, late)
+            # A result that is not stored leaves no trace to recognise; its message is gone, which is all it asked.
+            late = [outcome for outcome in late if outcome.id not in written and outcome.store]
+        del self.outcomes[: len(batch)]
+        self._let_go(outcome.claim for outcome in batch)
+        self.refuse(outcome.id for outcome in late)
+        self.state.counters.update(outcome.state for outcome in batch if outcome.id in accepted)
+        stored = [outcome.id for outcome in batch if outcome.store]
+        if stored:
+            notify.ring_waiters(conn, stored)
+
+    def _write_outcomes(self, conn: psycopg.Connection, part: list[Outcome]) -> set[str]:
+        return finish.finish(conn, self.state.incarnation, part, self.worker)
+
+    def _write_progress(self, conn: psycopg.Connection, part: list[Progress]) -> None:
+        results.report(conn, part, self.state.incarnation, self.worker)
+
+    def _run_again(self, conn: psycopg.Connection) -> None:
+        queues: list[str] = []
+
+        def write(conn: psycopg.Connection, part: list[Outcome]) -> None:
+            queues.extend(messages.again(conn, self.state.incarnation, part, self.worker).values())
+
+        self._each(conn, self.again, write)
+        self.state.counters.update(outcome.state for outcome in self.again)
+        self._let_go(outcome.claim for outcome in self.again)
+        self.again.clear()
+        self._ring(conn, queues)
+
+    def _write_fences(self, conn: psycopg.Connection) -> None:
+        for claims, write, counter in (
+            (self.releases, messages.release, "released"),
+            (self.crashes, messages.crashed, "lost"),
+            (self.parked, messages.park_unknown, "unknown"),
+        ):
+            fences = [(claim, self.state.held[claim].id) for claim in claims if claim in self.state.held]
+            if fences:
+                write(conn, self.state.incarnation, fences)
+                self.state.counters[counter] += len(fences)
+                if claims is not self.parked:
+                    self._ring(conn, [self.state.held[claim].queue for claim, _ in fences])
+                self._let_go(claim for claim, _ in fences)
+            claims.clear()
+
+    def _ring(self, conn: psycopg.Connection, queues: list[str]) -> None:
+        if queues:
+            self.reopened = True
+            notify.ring_workers(conn, set(queues), len(queues), but=self.state.incarnation)
+
+    def _let_go(self, claims: Iterable[int]) -> None:
+        for claim in claims:
+            self.state.held.pop(claim, None)
+
+    def _each(
+        self, conn: psycopg.Connection, batch: list[Any], write: Callable[[psycopg.Connection, list[Any]], object]
+    ) -> None:
+        """Write a batch; if the database refuses its data, write row by row, and mend the row that is bad."""
+        try:
+            write(conn, batch)
+            return
+        except REFUSED as error:
+            if conn.broken or conn.closed:
+                raise
+            logger.warning("A batch of %d was refused (%s); writing it one by one", len(batch), error)
+        for each in batch:
+            try:
+                write(conn, [each])
+            except REFUSED as error:
+                if conn.broken or conn.closed:
+                    raise
+                self._mend(conn, each, error, write)
+
+    def _mend(
+        self,
+        conn: psycopg.Connection,
+        bad: Outcome | Progress,
+        error: Exception,
+        write: Callable[[psycopg.Connection, list[Any]], object],
+    ) -> None:
+        """A row that the database does not take ends as a FAILURE that says so."""
+        message = self.state.held.get(bad.claim)
+        if message is None or isinstance(bad, Progress):
+            logger.error("The state of task %s could not be stored: %s", bad.id, error)
+            return
+        logger.error("The outcome of task %s could not be stored: %s", bad.id, error)
+        outcome = self.failure(message, EncodeError(f"the outcome ({bad.state}) could not be stored: {error!r}"))
+        self._write_outcomes(conn, [outcome._replace(traceback=None)])

@@ -1,0 +1,261 @@
+"""The consumer: finish what is done, claim what there is room for, start it, wait.
+
+It owns the worker's state: other threads post to its inbox. While the database is lost it keeps what it has, lets the
+pool run, and tries again.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import selectors
+import time
+from collections.abc import Callable
+
+import psycopg
+
+from djtasks import signals, tracer
+from djtasks.conf import settings
+from djtasks.db.notify import worker_channel
+from djtasks.exceptions import TaskRevokedError, TimeLimitExceeded
+from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.registry import tasks
+from djtasks.worker.claimer import Claimer, Disowned
+from djtasks.worker.completer import Completer
+from djtasks.worker.database import Database
+from djtasks.worker.limits import Limits
+from djtasks.worker.losses import outcome_of_loss
+from djtasks.worker.pools.base import Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pulse import News
+from djtasks.worker.state import State
+
+logger = logging.getLogger("djtasks.worker")
+
+#: A claim whose answer took longer than this share of WORKER_DEAD_AFTER is given back instead of begun: others may
+#: have declared this worker dead meanwhile.
+STALE_SHARE = 0.5
+#: The longest wait, in seconds, for what needs no deadline.
+LONGEST_WAIT = 5.0
+
+
+class Consumer:
+    """Turns the handle of one worker; see `run`."""
+
+    def __init__(self, state: State, pool: Pool, claimer: Claimer, limits: Limits, name: str) -> None:
+        self.state = state
+        self.pool = pool
+        self.claimer = claimer
+        self.limits = limits
+        self.name = name
+        self.completer = Completer(state, name, tracer.failure)
+        self.selector = selectors.DefaultSelector()
+        self.database = Database(f"worker {name}", self.selector, self._rung)
+        self.database.channel = worker_channel(state.incarnation)
+        self.inbox: queue.SimpleQueue[News | Callable[[], None]] = queue.SimpleQueue()
+        self.accepting = True
+        #: The pool is being killed: what it loses is no crash of the task's.
+        self.killing = False
+        #: Heartbeats could not be written: others may be about to declare this worker dead.
+        self.stalled = False
+        self._wake, self._waker = os.pipe()
+        for end in (self._wake, self._waker):
+            os.set_blocking(end, False)
+
+    def start(self) -> None:
+        """Start the pool and watch what may wake us."""
+        self.selector.register(self._wake, selectors.EVENT_READ, self._drain_wake)
+        self.pool.start(self.selector)
+
+    def run(self) -> None:
+        """Turn the handle until told to stop and nothing is left in hand."""
+        while self.accepting or self.pool.busy or self.completer.pending:
+            self.turn()
+
+    def turn(self) -> None:
+        """Finish what is done, claim what there is room for, start it, wait."""
+        if self.completer.due(idle=not self.pool.busy):
+            self.flush()
+        if room := self.room():
+            self.start_jobs(self.claim(room))
+        self.wait()
+
+    def flush(self) -> None:
+        """Write what has ended."""
+        if self.database.attempt(self.completer.flush) and self.completer.reopened:
+            self.claimer.rung()
+
+    def room(self) -> int:
+        """How many messages to claim now."""
+        if not self.accepting or self.stalled or self.database.down:
+            return 0
+        if self.claimer.drained and time.monotonic() < self.claimer.poll_at:
+            return 0
+        return self.pool.room()
+
+    def wait(self) -> None:
+        """Wait for an event, a ring, news, or the next thing to do; then take in what has happened."""
+        tend_at = self.pool.tend(time.monotonic())
+        self.take_in_events()
+        for key, _ in self.selector.select(self._timeout(tend_at)):
+            key.data()
+        self.take_in_events()
+        while not self.inbox.empty():
+            self.read(self.inbox.get_nowait())
+
+    def _timeout(self, tend_at: float | None) -> float:
+        now = time.monotonic()
+        wanted = [now + LONGEST_WAIT]
+        if tend_at is not None:
+            wanted.append(tend_at)
+        if (due := self.completer.deadline()) is not None:
+            wanted.append(max(due if self.pool.busy else now, self.database.retry_at))
+        if self.accepting and not self.stalled and self.pool.room():
+            poll_at = self.claimer.poll_at if self.claimer.drained else now
+            wanted.append(max(poll_at, self.database.retry_at))
+        return max(0.0, min(wanted) - now)
+
+    def claim(self, room: int) -> list[Claimed]:
+        """Take up to `room` messages."""
+        began = time.monotonic()
+        found: list[Claimed] = []
+
+        def work(conn: psycopg.Connection) -> None:
+            try:
+                found.extend(self.claimer.claim(conn, room, self.database.losses))
+            except Disowned:
+                self.reincarnate()
+
+        self.database.attempt(work)
+        if time.monotonic() - began > STALE_SHARE * settings.WORKER_DEAD_AFTER:
+            self.completer.release(message.claim for message in found)
+            return []
+        return found
+
+    def start_jobs(self, found: list[Claimed]) -> None:
+        """Hand messages over to the pool; what cannot run here ends, or goes to others, at once."""
+        jobs: list[Job] = []
+        for message in found:
+            task = tasks.get(message.name)
+            if task is None:
+                self._unknown(message)
+            elif message.expired:
+                self.completer.add(tracer.failure(message, TaskRevokedError("expired")))
+            else:
+                jobs.append(Job(message, *self.limits.of(message, task)))
+        if not jobs:
+            return
+        if logger.isEnabledFor(logging.INFO):
+            for job in jobs:
+                logger.info("Task %s[%s] received", job.message.name, job.message.id)
+        if signals.task_received.receivers:
+            for job in jobs:
+                signals.task_received.send(sender=self, request=job.message)
+        self.pool.submit(jobs)
+
+    def _unknown(self, message: Claimed) -> None:
+        requeue = settings.ON_UNKNOWN_TASK == "requeue"
+        logger.error(
+            "Received unregistered task of type %r [%s]. Is the module with it imported in this worker? Tasks are found"
+            " in the tasks.py of each of INSTALLED_APPS; other modules belong into the IMPORTS setting. %s",
+            message.name,
+            message.id,
+            "It stays in its queue for a worker that knows it." if requeue else "It ends as NotRegistered.",
+        )
+        if signals.task_unknown.receivers:
+            signals.task_unknown.send(sender=self, message=message, exc=None, name=message.name, id=message.id)
+        if requeue:
+            self.state.unknown.add(message.name)
+            self.completer.park(message.claim)
+        else:
+            self.completer.add(tracer.trace(message, hostname=self.name))
+
+    def take_in_events(self) -> None:
+        """What the pool has to say means something for the messages."""
+        for event in self.pool.collect():
+            self.take_in(event)
+
+    def take_in(self, event: Event) -> None:
+        """What an event of the pool means for its message."""
+        if isinstance(event, Outcome):
+            self.completer.add(event)
+        elif isinstance(event, Progress):
+            self.completer.report(event)
+        elif isinstance(event, Unstarted):
+            self.completer.release([event.job.message.claim])
+        else:
+            self._take_in_loss(event)
+
+    def _take_in_loss(self, loss: Lost) -> None:
+        message = loss.job.message
+        if message.claim not in self.state.held:
+            return
+        outcome: Outcome | None
+        if loss.hard is not None:
+            logger.error("Hard time limit (%ss) exceeded for %s[%s]", loss.hard, message.name, message.id)
+            outcome = tracer.failure(message, TimeLimitExceeded(loss.hard))
+        else:
+            outcome = outcome_of_loss(message, loss.how)
+        if outcome is None:
+            logger.warning("Task %s[%s] was running in the lost process; it runs again", message.name, message.id)
+            if self.killing:
+                self.completer.release([message.claim])
+            else:
+                self.completer.crash(message.claim)
+        else:
+            self.completer.add(outcome)
+
+    def release_unstarted(self) -> None:
+        """Give back what has not begun."""
+        self.completer.release([job.message.claim for job in self.pool.withdraw()])
+
+    # -- news -----------------------------------------------------------------------------------------------------
+
+    def post(self, news: News | Callable[[], None]) -> None:
+        """Tell the consumer something, from any thread or signal handler."""
+        self.inbox.put(news)
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._waker, b"x")
+
+    def _drain_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+
+    def read(self, news: News | Callable[[], None]) -> None:
+        """Act on what has been posted."""
+        if callable(news):
+            news()
+        elif news.kind == "disowned":
+            if news.incarnation == self.state.incarnation:
+                self.reincarnate()
+        else:
+            self.stalled = news.kind == "stalled"
+            logger.warning("Claiming %s", "stops: no heartbeat could be written" if self.stalled else "goes on")
+
+    def reincarnate(self) -> None:
+        """We have been declared dead: what we held is others' now; go on as a new worker."""
+        self.pool.withdraw()
+        refused = self.completer.drop()
+        dropped = self.claimer.reincarnate()
+        self.database.channel = worker_channel(self.state.incarnation)
+        self.stalled = False
+        logger.warning(
+            "This worker had been declared dead: %d tasks in its hands are no longer its own, %d outcomes were refused",
+            dropped,
+            refused,
+        )
+
+    def _rung(self) -> None:
+        """Somebody made a row runnable; with no room for it, it is another one's turn."""
+        self.claimer.rung()
+        if not self.pool.room() and self.claimer.idle:
+            self.post(self._pass_on)
+
+    def _pass_on(self) -> None:
+        def work(conn: psycopg.Connection) -> None:
+            try:
+                self.claimer.pass_on(conn)
+            except Disowned:
+                self.reincarnate()
+
+        if not self.pool.room():
+            self.database.attempt(work)

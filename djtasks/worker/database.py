@@ -1,0 +1,102 @@
+"""The consumer's way to the database: one private connection, which also listens for rings.
+
+While it is lost it is left alone for a while, longer each time, and the consumer goes on with its pool.
+"""
+
+import logging
+import random
+import selectors
+import time
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+
+from djtasks.db.connections import CONFLICTS, LOST, Link
+
+logger = logging.getLogger("djtasks.worker")
+
+#: The least and the most that a lost database is left alone for, in seconds.
+BACKOFF = (0.1, 5.0)
+
+
+class Database:
+    """Does work in the database, or says that it cannot now. Belongs to the consumer's thread."""
+
+    def __init__(self, purpose: str, selector: selectors.BaseSelector, rung: Callable[[], None]) -> None:
+        self.link = Link(purpose)
+        self.selector = selector
+        self.rung = rung
+        #: The channel to listen on; set it before the first attempt.
+        self.channel = ""
+        #: When the next attempt may be made, in monotonic seconds.
+        self.retry_at = 0.0
+        #: How often the connection was lost.
+        self.losses = 0
+        self._backoff = BACKOFF[0]
+        self._conn: psycopg.Connection | None = None
+        self._descriptor = -1
+        self._channel = ""
+
+    @property
+    def down(self) -> bool:
+        """Whether it is being left alone."""
+        return time.monotonic() < self.retry_at
+
+    def attempt(self, work: Callable[[psycopg.Connection], object]) -> bool:
+        """Do something; False if it did not happen, or may have: then do it again later."""
+        if self.down:
+            return False
+        try:
+            work(self.connection())
+        except CONFLICTS:
+            return False
+        except LOST as error:
+            self.lost(error)
+            return False
+        self._backoff = BACKOFF[0]
+        return True
+
+    def connection(self) -> psycopg.Connection:
+        """The connection, which listens."""
+        conn = self.link.connection()
+        if conn is not self._conn:
+            self._unwatch()
+            conn.add_notify_handler(lambda _: self.rung())
+            self._conn, self._descriptor, self._channel = conn, conn.fileno(), ""
+            self.selector.register(self._descriptor, selectors.EVENT_READ, self.read_notifications)
+        if self._channel != self.channel:
+            # A channel's name cannot be a parameter; this one is a constant and a number.
+            conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.channel)))
+            self._channel = self.channel
+        return conn
+
+    def lost(self, error: Exception) -> None:
+        """The session is broken: its answers and its LISTEN are gone."""
+        logger.warning("Lost the database (%s); trying again in %.1f s", str(error).strip(), self._backoff)
+        self._unwatch()
+        self.link.lost()
+        self.losses += 1
+        self.retry_at = time.monotonic() + self._backoff * random.uniform(0.5, 1.0)
+        self._backoff = min(BACKOFF[1], self._backoff * 2)
+
+    def read_notifications(self) -> None:
+        """Something came in while nothing was asked."""
+        if self._conn is None:
+            return
+        try:
+            self._conn.pgconn.consume_input()
+            while self._conn.pgconn.notifies():
+                self.rung()
+        except psycopg.Error as error:
+            self.lost(error)
+
+    def _unwatch(self) -> None:
+        if self._conn is not None:
+            self.selector.unregister(self._descriptor)
+            self._conn = None
+
+    def close(self) -> None:
+        """End the session."""
+        self._unwatch()
+        self.link.close()

@@ -1,0 +1,37 @@
+"""What a task's options say about its runs: its time limits, and whether it runs again after a loss."""
+
+import json
+from typing import Any, NamedTuple
+
+from djtasks.conf import settings
+from djtasks.messages import Claimed
+from djtasks.registry import tasks
+
+
+class Limits(NamedTuple):
+    """Time limits in seconds; None for none."""
+
+    soft: float | None = None
+    hard: float | None = None
+
+    def of(self, message: Claimed, task: Any) -> "Limits":
+        """The limits of this call: what the call says, else the task, else these."""
+        soft = self.soft if task.soft_time_limit is None else task.soft_time_limit
+        hard = self.hard if task.time_limit is None else task.time_limit
+        if message.headers is not None and '"timelimit"' in message.headers:
+            said = json.loads(message.headers).get("timelimit") or (None, None)
+            hard = hard if said[0] is None else said[0]
+            soft = soft if said[1] is None else said[1]
+        return Limits(soft, hard)
+
+
+def rerun_names() -> list[str]:
+    """The tasks whose messages run again when their process is lost."""
+    return sorted(name for name, task in tasks.items() if runs_again(task))
+
+
+def runs_again(task: Any) -> bool:
+    """Late acks run again after a loss, unless `reject_on_worker_lost` is False (Celery's default is to fail)."""
+    late = settings.TASK_ACKS_LATE if task.acks_late is None else task.acks_late
+    wanted = settings.TASK_REJECT_ON_WORKER_LOST if task.reject_on_worker_lost is None else task.reject_on_worker_lost
+    return bool(late) and wanted is not False

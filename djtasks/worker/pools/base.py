@@ -1,0 +1,139 @@
+"""The contract between a worker and the pool in which its tasks run.
+
+A pool belongs to the consumer's thread: only that thread calls it. It never touches the task tables; it takes
+messages and hands back events, and the consumer says what they mean for the tables.
+"""
+
+import selectors
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from djtasks.messages import Claimed, Outcome, Progress
+
+#: How much work is handed to a child at a time, in seconds, and how many messages at the most. What has been handed
+#: over counts as begun, so this also bounds what a killed child or worker leaves in doubt.
+HANDED_SECONDS = 0.010
+HANDED_MOST = 128
+#: A message that lies longer than this behind another one's run is taken back.
+STUCK_AFTER = 1.0
+
+
+class Job(NamedTuple):
+    """A message and the time limits of its run, in seconds."""
+
+    message: Claimed
+    soft: float | None = None
+    hard: float | None = None
+
+
+class Unstarted(NamedTuple):
+    """A job that was handed over and did not begin: run it elsewhere, or release it."""
+
+    job: Job
+
+
+class Lost(NamedTuple):
+    """A job whose process ended while it ran."""
+
+    job: Job
+    #: What became of the process, in words: «signal 9 (SIGKILL)», «exit code 1».
+    how: str
+    #: The hard time limit for which we killed it ourselves, or None.
+    hard: float | None = None
+
+
+Event = Outcome | Progress | Unstarted | Lost
+
+
+class Pace:
+    """How long tasks take, so that the pool knows how many to take at a time.
+
+    Slow runs count at once and fast ones little by little: what is guessed too slow costs a round trip, what is
+    guessed too fast makes messages lie behind a long run.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+    def saw(self, runtime: float) -> None:
+        """Learn from one run that took so many seconds."""
+        if self.seconds is None:
+            self.seconds = runtime
+        else:
+            weight = 0.5 if runtime > 4 * self.seconds else 0.05
+            self.seconds += weight * (runtime - self.seconds)
+
+    def depth(self, seconds: float = HANDED_SECONDS, most: int = HANDED_MOST) -> int:
+        """How many runs fill that many seconds: at least 1, and 1 while nothing is known."""
+        if self.seconds is None:
+            return 1
+        return max(1, min(most, int(seconds / max(self.seconds, 1e-6))))
+
+
+class Pool(ABC):
+    """Runs jobs. Which limits it can keep is said in `soft_limits` and `hard_limits`."""
+
+    name: str
+    soft_limits = False
+    hard_limits = False
+
+    def __init__(self, concurrency: int, prefetch_multiplier: int = 0) -> None:
+        self.concurrency = concurrency
+        #: At most so many messages a slot, however fast they are; 0 for no bound but the pace.
+        self.prefetch_multiplier = prefetch_multiplier
+        self.pace = Pace()
+
+    def depth(self) -> int:
+        """How many messages one slot may hold: the one that runs, and what is as good as begun."""
+        depth = self.pace.depth()
+        return min(depth, self.prefetch_multiplier) if self.prefetch_multiplier else depth
+
+    @property
+    @abstractmethod
+    def busy(self) -> int:
+        """How many jobs it holds."""
+
+    @abstractmethod
+    def start(self, selector: selectors.BaseSelector) -> None:
+        """Start the slots and register with the selector whatever announces an event."""
+
+    @abstractmethod
+    def room(self) -> int:
+        """How many more messages it wants now."""
+
+    @abstractmethod
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take these jobs; never blocks."""
+
+    @abstractmethod
+    def collect(self) -> list[Event]:
+        """What has happened since the last call; never blocks."""
+
+    @abstractmethod
+    def tend(self, now: float) -> float | None:
+        """Keep limits and slots; `now` and the answer, when it wants to be called next, are monotonic seconds."""
+
+    @abstractmethod
+    def running(self) -> list[int]:
+        """The claim numbers whose code runs at this moment, as far as the pool can tell."""
+
+    @abstractmethod
+    def withdraw(self) -> list[Job]:
+        """Take back what has not begun."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the slots end once they are idle."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the slots at once, whatever they do."""
+
+    def join(self, seconds: float) -> None:
+        """After `close`: wait until the slots have ended, so many seconds at the most."""
+
+    @property
+    def process_group(self) -> int | None:
+        """The process group in which all tasks run, if they run in processes."""
+        return None

@@ -1,0 +1,171 @@
+"""A child: takes one message after another from its socket, runs it, sends its outcome back.
+
+It holds no connection to the queue, only those that tasks open through Django, which are treated around each task as
+around a request. It is a copy of the fork server and dies with it.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+from typing import Any, NamedTuple, Never
+
+from django.db import close_old_connections, connections, reset_queries, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from djtasks import log, signals, tracer
+from djtasks.conf import settings
+from djtasks.exceptions import SoftTimeLimitExceeded
+from djtasks.messages import Claimed, Progress
+from djtasks.worker.pools import packets
+from djtasks.worker.pools.slots import Slots
+
+logger = logging.getLogger("djtasks.worker")
+
+#: The exit code of a child that has run all the tasks, or taken all the memory, that it may.
+RECYCLED = 155
+#: Code in which a soft time limit must not strike: it would leave open whether the transaction was committed.
+_COMMITTING = frozenset(
+    {
+        transaction.Atomic.__enter__.__code__,
+        transaction.Atomic.__exit__.__code__,
+        BaseDatabaseWrapper.commit.__wrapped__.__code__,  # type: ignore[attr-defined]
+        BaseDatabaseWrapper.run_and_clear_commit_hooks.__code__,
+    }
+)
+
+
+class ChildOptions(NamedTuple):
+    """What a child has to know; plain values, so that they can be handed to another interpreter."""
+
+    hostname: str
+    max_tasks: int | None = None
+    #: KiB of resident memory.
+    max_memory: int | None = None
+    loglevel: int = logging.WARNING
+    logfile: str | None = None
+
+    def with_logging(self) -> "ChildOptions":
+        """Set up logging in an interpreter that is no copy of the worker."""
+        log.setup_logging(self.loglevel, self.logfile)
+        return self
+
+
+class Child:
+    """The loop of a child's own process."""
+
+    def __init__(self, slot: int, tasks: socket.socket, outcomes: socket.socket, slots: Slots, options: ChildOptions):
+        self.slot = slot
+        self.reader = packets.Reader(tasks)
+        self.outcomes = outcomes
+        self.slots = slots
+        self.options = options
+        self.claim = 0
+
+    def run(self) -> int:
+        """Run until the socket is closed (0) or the child is to be replaced (RECYCLED); returns the exit code."""
+        done = 0
+        read, take, slot = self.reader.read, self.slots.take, self.slot
+        stale_after = settings.WORKER_DEAD_AFTER / 2
+        hostname = self.options.hostname
+        while (packet := read()) is not None:
+            handed, *fields = packet
+            message = Claimed._make(fields)
+            now = time.monotonic()
+            if now - handed > stale_after:
+                # The worker slept, or was asleep with us: others may have declared it dead and taken this message.
+                packets.send(self.outcomes, ("stale", message.claim))
+                continue
+            take(slot, message.claim, now)
+            self.claim = message.claim
+            clean_connections()
+            outcome = tracer.trace(message, hostname=hostname, reporter=self.report)
+            self.claim = 0
+            again = outcome.again
+            packets.send(self.outcomes, ("outcome", *outcome[:-1], None if again is None else tuple(again)))
+            clean_connections()
+            done += 1
+            if self.used_up(done):
+                return RECYCLED
+        return 0
+
+    def report(self, progress: Progress) -> None:
+        """Send a state that is no end up to the worker, which stores it."""
+        packets.send(self.outcomes, ("progress", *progress))
+
+    def used_up(self, done: int) -> bool:
+        """Whether this child is to be replaced."""
+        most, memory = self.options.max_tasks, self.options.max_memory
+        if most is not None and done >= most:
+            return True
+        if memory is not None and resident() > memory:
+            logger.warning("Child %d uses more than %d KiB of memory and will be replaced", os.getpid(), memory)
+            return True
+        return False
+
+    def on_soft_limit(self, _: int, frame: FrameType | None) -> None:
+        """Raise SoftTimeLimitExceeded, if it is this very run that is over its limit, and only in the task's code."""
+        claim, limit = self.slots.asked_soft(self.slot)
+        if claim != self.claim or not tracer.soft_limit_window.inside:
+            return
+        while frame is not None:
+            if frame.f_code in _COMMITTING:
+                return
+            frame = frame.f_back
+        self.slots.hear_soft(self.slot, claim)
+        raise SoftTimeLimitExceeded(limit)
+
+
+def clean_connections() -> None:
+    """What Django does at the start and at the end of a request."""
+    reset_queries()
+    close_old_connections()
+
+
+def resident() -> int:
+    """The largest resident memory this process has had, in KiB."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used // 1024 if sys.platform == "darwin" else used
+
+
+def run_child(slot: int, tasks: socket.socket, outcomes: socket.socket, slots: Slots, options: ChildOptions) -> Never:
+    """Be a child until there is nothing left to do; never returns."""
+    code = 1
+    try:
+        child = Child(slot, tasks, outcomes, slots, options)
+        signal.signal(signal.SIGUSR1, child.on_soft_limit)
+        random.seed()
+        # Inherited objects stand for sessions of another process: dropped, never closed.
+        for alias in list(connections):
+            with contextlib.suppress(AttributeError):
+                del connections[alias]
+        log.set_process_name(f"ForkPoolWorker-{slot + 1}")
+        if signals.worker_process_init.receivers:
+            signals.worker_process_init.send(sender=None)
+        code = child.run()
+        if signals.worker_process_shutdown.receivers:
+            signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=code)
+        connections.close_all()
+    except (BrokenPipeError, ConnectionResetError):
+        code = 1
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        logger.exception("The child %d failed outside of any task", os.getpid())
+    finally:
+        with contextlib.suppress(Exception):
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def as_fields(message: Claimed, now: float) -> tuple[Any, ...]:
+    """The packet of a message that is handed over at `now` (monotonic seconds)."""
+    return (now, *message)

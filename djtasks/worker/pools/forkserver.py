@@ -1,0 +1,268 @@
+"""The fork server: the parent of all children of a worker.
+
+`runworker` forks it from its main thread before any other thread or database connection exists, so that a child
+starts as a copy of a quiet, fully imported process. It runs no task itself. It watches the worker through a pipe
+whose other end only the worker holds, and when the worker is gone it kills its whole process group, itself included:
+no task outlives its worker by more than moments, whatever C code it is in.
+
+A later one (the first was killed, or the code was reloaded) is a fresh interpreter by exec, never a fork of the
+running worker.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import marshal
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import django
+
+from djtasks.worker.pools import packets
+from djtasks.worker.pools.child import ChildOptions, run_child
+from djtasks.worker.pools.slots import Slots
+
+PR_SET_PDEATHSIG = 1
+#: How long a stopped child is given to be seen as stopped, in milliseconds.
+_STOP_MS = 200
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_COMMAND_MOST = 4096
+
+
+def ignore(*_: object) -> None:
+    """A handler that does nothing; unlike SIG_IGN it is not inherited by what a task executes."""
+
+
+class Server:
+    """The loop of the fork server's own process."""
+
+    def __init__(self, control: socket.socket, life: int, slots: Slots, options: ChildOptions) -> None:
+        self.control = control
+        self.life = life
+        self.slots = slots
+        self.options = options
+        self.children: dict[int, int] = {}
+        self.commands: dict[str, Callable[..., None]] = {"kill": self.kill, "strike": self.strike, "soft": self.soft}
+
+    def serve(self) -> None:
+        """Serve until the worker is gone or closes the control socket."""
+        os.setpgid(0, 0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
+            signal.signal(number, ignore)
+        self.wake, wakeup = os.pipe()
+        for end in (self.wake, wakeup):
+            os.set_blocking(end, False)
+        self.wakeup = wakeup
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()
+        self.report("ready", os.getpid())
+        poll = select.poll()
+        for descriptor in (self.control.fileno(), self.life, self.wake):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if self.life in ready:
+                self.end()
+            if self.wake in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self.wake, 4096)
+                self.reap()
+            if self.control.fileno() in ready:
+                self.obey()
+
+    def end(self) -> None:
+        """Kill the process group: the children, what they have started, and this very process."""
+        os.killpg(0, signal.SIGKILL)
+
+    def report(self, *fields: str | float) -> None:
+        try:
+            self.control.send(marshal.dumps(fields))
+        except OSError:
+            self.end()
+
+    def obey(self) -> None:
+        """Carry out one command of the worker's."""
+        data, descriptors, _, _ = socket.recv_fds(self.control, _COMMAND_MOST, 2)
+        if not data:
+            self.end()
+        verb, *arguments = marshal.loads(data)
+        if verb == "spawn":
+            self.spawn(arguments[0], descriptors)
+        else:
+            self.commands[verb](*arguments)
+
+    def spawn(self, slot: int, descriptors: list[int]) -> None:
+        self.slots.clear(slot)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self.children[pid] = slot
+            self.report("spawned", slot, pid)
+            return
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for descriptor in (self.life, self.wake, self.wakeup):
+            os.close(descriptor)
+        self.control.close()
+        ends = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        run_child(slot, ends[0], ends[1], self.slots, self.options)
+
+    def reap(self) -> None:
+        while self.children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            slot = self.children.pop(pid, None)
+            if slot is not None:
+                self.report("exited", slot, pid, os.waitstatus_to_exitcode(status))
+
+    def kill(self, slot: int, pid: int, number: int) -> None:
+        """Signal a child that has not been reaped: its pid cannot have become another process's."""
+        if self.children.get(pid) == slot:
+            os.kill(pid, number)
+
+    def strike(self, slot: int, pid: int, claim: int) -> None:
+        """Kill a child if, and only if, it has this very claim in hand: it is stopped while we look."""
+        if self.children.get(pid) != slot:
+            return
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        struck = self.slots.in_hand(slot).claim == claim
+        os.kill(pid, signal.SIGKILL if struck else signal.SIGCONT)
+
+    def soft(self, slot: int, pid: int, claim: int, limit: float) -> None:
+        """Let a child raise SoftTimeLimitExceeded in this claim's run."""
+        if self.children.get(pid) == slot:
+            self.slots.ask_soft(slot, claim, limit)
+            os.kill(pid, signal.SIGUSR1)
+
+
+class Exited(NamedTuple):
+    """A child has ended: `code` is its exit code, or minus the signal that killed it."""
+
+    slot: int
+    pid: int
+    code: int
+
+
+class Spawned(NamedTuple):
+    """A child has started."""
+
+    slot: int
+    pid: int
+
+
+class ForkServer:
+    """The worker's handle on its fork server."""
+
+    def __init__(self, slots: Slots, options: ChildOptions) -> None:
+        self.slots = slots
+        self.options = options
+        self.pid = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _ends(self) -> tuple[socket.socket, int]:
+        self.control, theirs = packets.pair()
+        self.control.setblocking(False)
+        life, self._alive = os.pipe()
+        return theirs, life
+
+    def fork(self) -> None:
+        """Make the server as a copy of this process. Only before threads and connections exist."""
+        theirs, life = self._ends()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                self.control.close()
+                os.close(self._alive)
+                Server(theirs, life, self.slots, self.options).serve()
+            finally:
+                os._exit(1)
+        theirs.close()
+        os.close(life)
+
+    def execute(self) -> None:
+        """Make the server as a fresh interpreter."""
+        theirs, life = self._ends()
+        descriptors = (theirs.fileno(), life, self.slots.descriptor)
+        arguments = json.dumps([*descriptors, self.slots.count, self.options])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "djtasks.worker.pools.forkserver", arguments], pass_fds=descriptors
+        )
+        self.pid = self._process.pid
+        theirs.close()
+        os.close(life)
+
+    def spawn(self, slot: int, tasks: socket.socket, outcomes: socket.socket) -> None:
+        """Ask for a child in this slot, which gets these two ends; they are closed here."""
+        try:
+            socket.send_fds(self.control, [marshal.dumps(("spawn", slot))], [tasks.fileno(), outcomes.fileno()])
+        finally:
+            tasks.close()
+            outcomes.close()
+
+    def tell(self, *command: str | float) -> None:
+        """Give a command: «kill» slot pid signal, «strike» slot pid claim, «soft» slot pid claim limit."""
+        with contextlib.suppress(OSError):
+            self.control.send(marshal.dumps(command))
+
+    def events(self) -> list[Exited | Spawned]:
+        """What the server has reported. Raises EOFError when it is gone."""
+        found: list[Exited | Spawned] = []
+        while True:
+            try:
+                data = self.control.recv(_COMMAND_MOST)
+            except BlockingIOError:
+                return found
+            except OSError:
+                data = b""
+            if not data:
+                if found:
+                    return found
+                raise EOFError("the fork server is gone")
+            verb, *fields = marshal.loads(data)
+            if verb == "exited":
+                found.append(Exited(*fields))
+            elif verb == "spawned":
+                found.append(Spawned(*fields))
+
+    def close(self) -> None:
+        """Let the server end, and its children with it; reap it."""
+        self.control.close()
+        os.close(self._alive)
+        if self._process is not None:
+            self._process.wait()
+        elif self.pid:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+
+
+def main(arguments: str) -> Any:
+    """A fork server that was executed rather than forked."""
+    control, life, memory, count, options = json.loads(arguments)
+    django.setup()
+    Server(
+        socket.socket(fileno=control), life, Slots(count, memory), ChildOptions._make(options).with_logging()
+    ).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

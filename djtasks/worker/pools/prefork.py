@@ -1,0 +1,326 @@
+"""The prefork pool: N child processes, one task at a time each.
+
+The pool owns the worker's ends of the children's sockets. What a child has taken is known from its outcomes, from
+the shared slot (what it has in hand) and from what can still be read back out of its socket.
+"""
+
+import contextlib
+import functools
+import logging
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from djtasks.messages import Again, Outcome, Progress
+from djtasks.worker.pools import packets
+from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.child import RECYCLED, ChildOptions, as_fields
+from djtasks.worker.pools.forkserver import ForkServer, Spawned
+from djtasks.worker.pools.slots import Slots
+
+logger = logging.getLogger("djtasks.worker")
+
+#: A child that ends sooner than this without having ended a task is not replaced at once.
+TOO_SOON = 1.0
+#: How often a child that did not hear of its soft limit (it was committing) is told again.
+SOFT_AGAIN = 0.05
+
+
+class ChildHandle:
+    """The worker's side of one child."""
+
+    def __init__(self, slot: int, server: ForkServer, remaining: int | None) -> None:
+        self.slot = slot
+        self.pid = 0
+        self.born = time.monotonic()
+        self.ended = 0
+        #: How many more tasks it may be given before it is replaced.
+        self.remaining = remaining
+        self.jobs: dict[int, Job] = {}
+        self.unsent: deque[Job] = deque()
+        #: The claim for whose hard limit it is being killed, and the limit.
+        self.struck: tuple[int, float] | None = None
+        self.soft_told = 0.0
+        self.tasks, theirs = packets.pair()
+        self.tasks.setblocking(False)
+        self.unread = packets.Reader(theirs.dup(), socket.MSG_DONTWAIT)
+        outcomes, outcomes_theirs = packets.pair()
+        outcomes.setblocking(False)
+        self.outcomes = packets.Reader(outcomes)
+        server.spawn(slot, theirs, outcomes_theirs)
+
+    def give(self, job: Job, now: float) -> None:
+        """Hand over a job, or keep it at hand while the socket is full."""
+        self.jobs[job.message.claim] = job
+        if self.remaining is not None:
+            self.remaining -= 1
+        if self.unsent or not self._send(job, now):
+            self.unsent.append(job)
+
+    def _send(self, job: Job, now: float) -> bool:
+        try:
+            packets.send(self.tasks, as_fields(job.message, now))
+        except BlockingIOError:
+            return False
+        except OSError:
+            # It has died: what it was given comes back when its end is reported.
+            return False
+        return True
+
+    def push(self, now: float) -> None:
+        """Send what did not fit before."""
+        while self.unsent and self._send(self.unsent[0], now):
+            self.unsent.popleft()
+
+    def take_back(self) -> list[Job]:
+        """Everything it has not read, so that it never will."""
+        claims = [job.message.claim for job in self.unsent]
+        self.unsent.clear()
+        with contextlib.suppress(BlockingIOError):
+            while (packet := self.unread.read()) is not None:
+                claims.append(packet[1])
+        jobs = [self.jobs.pop(claim) for claim in claims if claim in self.jobs]
+        if self.remaining is not None:
+            self.remaining += len(jobs)
+        return jobs
+
+    def close(self) -> None:
+        """Close the worker's ends."""
+        for end in (self.tasks, self.unread.end, self.outcomes.end):
+            end.close()
+
+
+class PreforkPool(Pool):
+    """`concurrency` children of one fork server."""
+
+    name = "prefork"
+    soft_limits = hard_limits = True
+
+    def __init__(self, concurrency: int, options: ChildOptions, prefetch_multiplier: int = 0) -> None:
+        super().__init__(concurrency, prefetch_multiplier)
+        self.options = options
+        self.slots = Slots(concurrency)
+        self.server = ForkServer(self.slots, options)
+        self.children: dict[int, ChildHandle] = {}
+        self.events: list[Event] = []
+        self._ready: set[int] = set()
+        self._server_ready = False
+        self._respawn: dict[int, float] = {}
+        self._closing = self._killed = False
+
+    def fork_server(self) -> None:
+        """Fork the server. Before the worker has threads or connections."""
+        self.server.fork()
+
+    @property
+    def busy(self) -> int:
+        return sum(len(child.jobs) for child in self.children.values()) + len(self.events)
+
+    @property
+    def process_group(self) -> int | None:
+        return self.server.pid or None
+
+    def start(self, selector: selectors.BaseSelector) -> None:
+        self.selector = selector
+        self._watch_server()
+        for slot in range(self.concurrency):
+            self._spawn(slot)
+
+    def _watch_server(self) -> None:
+        self.selector.register(self.server.control, selectors.EVENT_READ, self._server_speaks)
+
+    def _server_speaks(self) -> None:
+        self._server_ready = True
+
+    def _spawn(self, slot: int) -> None:
+        child = ChildHandle(slot, self.server, self.options.max_tasks)
+        self.children[slot] = child
+        self.selector.register(child.outcomes.end, selectors.EVENT_READ, functools.partial(self._ready.add, slot))
+
+    def room(self) -> int:
+        """None while every child has more than half of what it may hold: a claim should be worth its round trip."""
+        depth = self.depth()
+        free = [self._free(child, depth) for child in self.children.values()]
+        return sum(free) if any(each * 2 >= depth for each in free) else 0
+
+    def _free(self, child: ChildHandle, depth: int) -> int:
+        free = depth - len(child.jobs)
+        return max(0, free if child.remaining is None else min(free, child.remaining))
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        now = time.monotonic()
+        depth = self.depth()
+        free = {child.slot: self._free(child, depth) for child in self.children.values()}
+        for job in jobs:
+            slot = max(free, key=free.__getitem__, default=None)
+            if slot is None:
+                self.events.append(Unstarted(job))
+                continue
+            free[slot] -= 1
+            self.children[slot].give(job, now)
+
+    def collect(self) -> list[Event]:
+        if self._server_ready:
+            self._server_ready = False
+            self._hear_server()
+        while self._ready:
+            slot = self._ready.pop()
+            if child := self.children.get(slot):
+                self._read(child)
+        events, self.events = self.events, []
+        return events
+
+    def _read(self, child: ChildHandle) -> None:
+        """Everything the child has sent."""
+        jobs, events, saw = child.jobs, self.events, self.pace.saw
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while (packet := child.outcomes.read()) is not None:
+                kind = packet[0]
+                if kind == "outcome":
+                    outcome = Outcome._make(packet[1:])
+                    if outcome.again is not None:
+                        outcome = outcome._replace(again=Again._make(outcome.again))
+                    if jobs.pop(outcome.claim, None) is not None:
+                        child.ended += 1
+                        saw(outcome.runtime)
+                        events.append(outcome)
+                elif kind == "progress":
+                    events.append(Progress._make(packet[1:]))
+                elif (job := jobs.pop(packet[1], None)) is not None:
+                    events.append(Unstarted(job))
+            # The end of the stream is only news to the selector: the server reports the child's end.
+            with contextlib.suppress(KeyError):
+                self.selector.unregister(child.outcomes.end)
+        if child.unsent:
+            child.push(time.monotonic())
+
+    def _hear_server(self) -> None:
+        try:
+            reports = self.server.events()
+        except EOFError:
+            self._replace_server()
+            return
+        for report in reports:
+            child = self.children.get(report.slot)
+            if child is None:
+                continue
+            if isinstance(report, Spawned):
+                child.pid = report.pid
+            elif child.pid == report.pid:
+                self._bury(child, report.code)
+
+    def _bury(self, child: ChildHandle, code: int) -> None:
+        """A child has ended: its outcomes count, what it had not read goes on, what it was at is lost."""
+        self._read(child)
+        self.events.extend(Unstarted(job) for job in child.take_back())
+        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        for claim, job in child.jobs.items():
+            struck = child.struck
+            self.events.append(Lost(job, how, struck[1] if struck and struck[0] == claim else None))
+        child.jobs.clear()
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(child.outcomes.end)
+        child.close()
+        del self.children[child.slot]
+        if self._closing:
+            return
+        if code != RECYCLED:
+            logger.error("Child process pid:%d exited with %s", child.pid, how)
+        if not child.ended and time.monotonic() - child.born < TOO_SOON:
+            self._respawn[child.slot] = time.monotonic() + TOO_SOON
+        else:
+            self._spawn(child.slot)
+
+    def _replace_server(self) -> None:
+        """The fork server was killed, and so were its children."""
+        logger.error("The fork server pid:%d is gone, and its children with it; starting another", self.server.pid)
+        self.selector.unregister(self.server.control)
+        closing, self._closing = self._closing, True
+        for child in list(self.children.values()):
+            # Their end is certain but not instant: what they still say is waited for, up to the end of the stream.
+            child.outcomes.end.setblocking(True)
+            child.outcomes.end.settimeout(1.0)
+            with contextlib.suppress(TimeoutError):
+                self._read(child)
+            child.outcomes.end.setblocking(False)
+            self._bury(child, -signal.SIGKILL)
+        self._closing = closing
+        self.server.close()
+        if not closing:
+            self.server.execute()
+            self._watch_server()
+            for slot in range(self.concurrency):
+                self._spawn(slot)
+
+    def tend(self, now: float) -> float | None:
+        wanted: list[float] = []
+        for slot, due in list(self._respawn.items()):
+            if now >= due:
+                del self._respawn[slot]
+                self._spawn(slot)
+            else:
+                wanted.append(due)
+        for child in self.children.values():
+            if child.jobs:
+                wanted.append(self._tend_child(child, now))
+        return min(wanted, default=None)
+
+    def _tend_child(self, child: ChildHandle, now: float) -> float:
+        """Keep the limits of the running job; take back what has lain behind it for too long."""
+        if child.unsent:
+            child.push(now)
+        claim, since = self.slots.in_hand(child.slot)
+        job = child.jobs.get(claim)
+        if job is None:
+            return now + 0.1
+        ran = now - since
+        wanted = [since + STUCK_AFTER if ran < STUCK_AFTER else now + STUCK_AFTER]
+        if len(child.jobs) > 1 and ran >= STUCK_AFTER:
+            self.events.extend(Unstarted(each) for each in child.take_back())
+        if job.hard is not None:
+            if ran >= job.hard and child.pid:
+                child.struck = (claim, job.hard)
+                self.server.tell("strike", child.slot, child.pid, claim)
+            wanted.append(since + job.hard if ran < job.hard else now + 0.1)
+        if job.soft is not None and self.slots.heard_soft(child.slot) != claim:
+            if ran >= job.soft and child.pid:
+                self.server.tell("soft", child.slot, child.pid, claim, job.soft)
+            wanted.append(since + job.soft if ran < job.soft else now + SOFT_AGAIN)
+        if len(child.jobs) > 1:
+            wanted.extend(now + limit for each in child.jobs.values() for limit in each[1:] if limit is not None)
+        return min(wanted)
+
+    def running(self) -> list[int]:
+        found = [self.slots.in_hand(child.slot).claim for child in self.children.values()]
+        return [claim for claim, child in zip(found, self.children.values(), strict=True) if claim in child.jobs]
+
+    def withdraw(self) -> list[Job]:
+        return [job for child in self.children.values() for job in child.take_back()]
+
+    def close(self) -> None:
+        self._closing = True
+        self._respawn.clear()
+        for child in self.children.values():
+            with contextlib.suppress(OSError):
+                child.tasks.shutdown(socket.SHUT_WR)
+
+    def join(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.children and (left := deadline - time.monotonic()) > 0:
+            for key, _ in self.selector.select(left):
+                key.data()
+            if self._server_ready:
+                self._server_ready = False
+                self._hear_server()
+
+    def kill(self) -> None:
+        self._closing = True
+        if self._killed:
+            return
+        self._killed = True
+        self.server.close()
+        for child in list(self.children.values()):
+            self._bury(child, -signal.SIGKILL)

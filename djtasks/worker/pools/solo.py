@@ -1,0 +1,96 @@
+"""The solo pool: one task at a time, in the worker's own thread, which does nothing else meanwhile."""
+
+import selectors
+import signal
+import threading
+from collections import deque
+from collections.abc import Sequence
+from types import FrameType
+
+from django.db import close_old_connections, reset_queries
+
+from djtasks import tracer
+from djtasks.exceptions import SoftTimeLimitExceeded
+from djtasks.messages import Progress
+from djtasks.worker.pools.base import Event, Job, Lost, Pool
+
+
+class SoloPool(Pool):
+    """Runs a job when its events are asked for. Keeps soft limits by SIGALRM; hard ones it cannot."""
+
+    name = "solo"
+    soft_limits = True
+
+    def __init__(self, hostname: str, prefetch_multiplier: int = 0) -> None:
+        super().__init__(1, prefetch_multiplier)
+        self.hostname = hostname
+        self._waiting: deque[Job] = deque()
+        self._events: list[Event] = []
+        self._running: Job | None = None
+        self._soft: float | None = None
+
+    @property
+    def busy(self) -> int:
+        return len(self._waiting) + len(self._events)
+
+    def start(self, selector: selectors.BaseSelector) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def _on_alarm(self, _: int, __: FrameType | None) -> None:
+        if self._soft is not None and tracer.soft_limit_window.inside:
+            raise SoftTimeLimitExceeded(self._soft)
+
+    def room(self) -> int:
+        return self.depth() - len(self._waiting)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self._waiting.extend(jobs)
+
+    def collect(self) -> list[Event]:
+        """Run one job, if one waits."""
+        if self._waiting:
+            job = self._waiting.popleft()
+            self._running = job
+            self._soft = job.soft
+            reset_queries()
+            close_old_connections()
+            if job.soft is not None:
+                signal.setitimer(signal.ITIMER_REAL, job.soft)
+            try:
+                outcome = tracer.trace(job.message, hostname=self.hostname, reporter=self._report)
+                self._running = None
+            finally:
+                # A worker that is told to end raises in here: the job stays, for `kill` to give up.
+                if job.soft is not None:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                self._soft = None
+                close_old_connections()
+            self.pace.saw(outcome.runtime)
+            self._events.append(outcome)
+        events, self._events = self._events, []
+        return events
+
+    def _report(self, progress: Progress) -> None:
+        self._events.append(progress)
+
+    def tend(self, now: float) -> float | None:
+        """At once, while a job waits."""
+        return now if self._waiting else None
+
+    def running(self) -> list[int]:
+        return [] if self._running is None else [self._running.message.claim]
+
+    def withdraw(self) -> list[Job]:
+        jobs = list(self._waiting)
+        self._waiting.clear()
+        return jobs
+
+    def close(self) -> None:
+        """Nothing to do: nothing runs while the worker decides."""
+
+    def kill(self) -> None:
+        """Give up the job whose run was broken off, if there is one."""
+        if self._running is not None:
+            self._events.append(Lost(self._running, "the worker was stopped"))
+            self._running = None

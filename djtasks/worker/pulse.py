@@ -1,0 +1,151 @@
+"""The pulse: a thread with a connection of its own, on which no task's code ever runs.
+
+It beats the worker's heart, looks after the dead, and sweeps up: expired messages, messages whose task is known
+again, old results. It tells the consumer what it must know through `news`.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+import psycopg
+
+from djtasks import tracer
+from djtasks.conf import settings
+from djtasks.db import claims, finish, messages, notify, results, workers
+from djtasks.db.connections import LOST, Link
+from djtasks.exceptions import TaskRevokedError
+from djtasks.worker.rescue import Rescuer
+from djtasks.worker.state import State
+
+logger = logging.getLogger("djtasks.worker")
+
+#: How often the other workers are looked at, in seconds; with the proof of death this bounds a rescue on one machine.
+LOOK_EVERY = 2.0
+PRUNE_EVERY = 60.0
+PRUNE_BATCH = 1000
+#: How long the thread waits after a lost connection, at first and at most.
+BACKOFF = (0.2, 5.0)
+
+
+class News(NamedTuple):
+    """What the consumer has to know: «disowned» (declared dead), «stalled» (no heartbeat for too long), «beating»."""
+
+    kind: str
+    incarnation: int
+
+
+class Pulse(threading.Thread):
+    """Beats until it is stopped."""
+
+    def __init__(
+        self,
+        state: State,
+        name: str,
+        *,
+        tell: Callable[[News], None],
+        concurrency: Callable[[], int],
+        process_group: Callable[[], int | None],
+        known: Callable[[], Collection[str]],
+        queues: Collection[str],
+    ) -> None:
+        super().__init__(name="djtasks-pulse", daemon=True)
+        self.state = state
+        self.node = name
+        self.tell = tell
+        self.concurrency = concurrency
+        self.process_group = process_group
+        self.known = known
+        self.queues = list(queues)
+        self.link = Link(f"pulse {name}")
+        self.rescuer = Rescuer(name)
+        self.last_beat = time.monotonic()
+        self._stalled = False
+        self._halt = threading.Event()
+        self._prune_at = time.monotonic() + random.uniform(0, PRUNE_EVERY)
+        self._wait = BACKOFF[0]
+
+    def stop(self) -> None:
+        """Stop beating; the thread ends soon."""
+        self._halt.set()
+
+    def run(self) -> None:
+        """Beat, look, sweep, and again."""
+        beat_at = look_at = 0.0
+        while not self._halt.is_set():
+            now = time.monotonic()
+            try:
+                conn = self.link.connection()
+                if now >= beat_at:
+                    self.beat(conn)
+                    beat_at = now + settings.WORKER_HEARTBEAT_INTERVAL * random.uniform(0.9, 1.0)
+                if now >= look_at:
+                    look_at = now + min(LOOK_EVERY, settings.WORKER_HEARTBEAT_INTERVAL) * random.uniform(0.8, 1.0)
+                    self.rescuer.look(conn, self.state.incarnation)
+                    self.sweep(conn)
+                self._wait = BACKOFF[0]
+            except LOST as error:
+                self.lost(error)
+            except Exception:
+                logger.exception("The pulse missed a beat")
+                self._halt.wait(BACKOFF[0])
+            else:
+                self._halt.wait(max(0.01, min(beat_at, look_at) - time.monotonic()))
+        self.link.close()
+
+    def beat(self, conn: psycopg.Connection) -> None:
+        """Say that the worker lives; learn that it has been declared dead."""
+        incarnation = self.state.incarnation
+        if self.state.registered != incarnation:
+            return
+        alive = workers.beat(conn, incarnation, dict(self.state.counters), self.concurrency(), self.process_group())
+        self.last_beat = time.monotonic()
+        if not alive:
+            self.tell(News("disowned", incarnation))
+        elif self._stalled:
+            self._stalled = False
+            self.tell(News("beating", incarnation))
+
+    def lost(self, error: Exception) -> None:
+        """The connection is gone: nothing seen before counts, and the consumer stops before we count as dead."""
+        logger.warning("The pulse lost its connection: %s", str(error).strip())
+        self.link.lost()
+        self.rescuer.forget_sightings()
+        if not self._stalled and time.monotonic() - self.last_beat > 0.75 * settings.WORKER_DEAD_AFTER:
+            self._stalled = True
+            self.tell(News("stalled", self.state.incarnation))
+        self._halt.wait(self._wait * random.uniform(0.5, 1.0))
+        self._wait = min(BACKOFF[1], self._wait * 2)
+
+    def sweep(self, conn: psycopg.Connection) -> None:
+        """What any worker may do, and what is harmless to do twice."""
+        self.expire(conn)
+        if adopted := messages.adopt(conn, self.known(), self.queues):
+            notify.ring_workers(conn, set(adopted), len(adopted))
+        if time.monotonic() >= self._prune_at:
+            self._prune_at = time.monotonic() + PRUNE_EVERY * random.uniform(0.8, 1.2)
+            self.prune(conn)
+
+    def expire(self, conn: psycopg.Connection) -> None:
+        """End what waits past its expiry as REVOKED, under an incarnation that lives for this transaction only."""
+        while not self._halt.is_set():
+            with conn.transaction():
+                owner = random.getrandbits(62) | 1
+                found = claims.claim_expired(conn, owner, 1)
+                outcomes = [tracer.failure(message, TaskRevokedError("expired")) for message in found]
+                if outcomes:
+                    finish.finish(conn, owner, outcomes, None)
+            if not outcomes:
+                return
+            notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
+
+    def prune(self, conn: psycopg.Connection) -> None:
+        """Delete results past RESULT_EXPIRES, a small batch at a time."""
+        age = settings.RESULT_EXPIRES
+        if not age:
+            return
+        while results.prune(conn, age.total_seconds(), PRUNE_BATCH) == PRUNE_BATCH and not self._halt.wait(0.05):
+            pass

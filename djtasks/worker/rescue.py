@@ -1,0 +1,109 @@
+"""Rescue: what the dead held goes on. Any worker does it; two that try at once do it once.
+
+Death is proved where it can be (same machine, process gone) and suspected otherwise: a suspect is rescued only if
+this very worker has seen its heartbeat stand still for long enough since its own last reconnect, so that an outage, a
+clock that jumps or a worker that has just started never causes a mass rescue.
+"""
+
+import logging
+import time
+
+import psycopg
+
+from djtasks.conf import settings
+from djtasks.db import claims, finish, messages, notify, workers
+from djtasks.db.workers import Peer
+from djtasks.messages import Outcome
+from djtasks.worker.identity import Host
+from djtasks.worker.losses import outcome_of_loss
+
+logger = logging.getLogger("djtasks.worker")
+
+#: The whole table is read at most this often for owners that have no row, in seconds.
+SWEEP_EVERY = 300.0
+
+
+class Rescuer:
+    """Watches the other workers. Belongs to one thread and one connection."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.host = Host()
+        #: By incarnation: the heartbeat last seen, and since when (monotonic) it has not moved.
+        self._sightings: dict[int, tuple[float, float]] = {}
+        self._sweep_at = 0.0
+
+    def forget_sightings(self) -> None:
+        """The connection was lost: nothing that was not seen counts as standing still."""
+        self._sightings.clear()
+
+    def look(self, conn: psycopg.Connection, own: int) -> None:
+        """Rescue what the dead hold. `own` is this worker's incarnation."""
+        now = time.monotonic()
+        peers = [peer for peer in workers.peers(conn) if peer.incarnation != own]
+        seen = {}
+        for peer in peers:
+            heartbeat, since = self._sightings.get(peer.incarnation, (peer.heartbeat, now))
+            seen[peer.incarnation] = (peer.heartbeat, since if heartbeat == peer.heartbeat else now)
+        self._sightings = seen
+        for peer in peers:
+            if self.host.proves_dead(peer):
+                self.rescue(conn, peer, "its process is gone")
+            elif self._stands_still(peer, now):
+                self.rescue(conn, peer, f"no heartbeat for {peer.age:.0f} s")
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_EVERY
+            self.sweep(conn)
+
+    def _stands_still(self, peer: Peer, now: float) -> bool:
+        late = settings.WORKER_DEAD_AFTER
+        return peer.age > late and now - self._sightings[peer.incarnation][1] > late
+
+    def rescue(self, conn: psycopg.Connection, peer: Peer, why: str) -> None:
+        """Declare a worker dead: its messages run again or end, and its row goes, in one transaction."""
+        with conn.transaction():
+            # A claim still in flight holds the row: then this is for the next look, when it is committed and seen.
+            if not workers.try_lock(conn, peer.incarnation):
+                return
+            if not self.host.proves_dead(peer) and workers.heartbeat_of(conn, peer.incarnation) != peer.heartbeat:
+                return
+            outcomes, queues = self._take_over(conn, peer.incarnation, f"worker {peer.name} is gone: {why}")
+            workers.remove(conn, peer.incarnation)
+        self._tell(conn, outcomes, queues)
+        logger.warning(
+            "Worker %s is dead (%s): %d of its tasks run again, %d end", peer.name, why, len(queues), len(outcomes)
+        )
+        self._sweep_at = 0.0
+
+    def sweep(self, conn: psycopg.Connection) -> None:
+        """Rescue messages whose owner has no row at all."""
+        with conn.transaction():
+            if not workers.try_sweep(conn):
+                return
+            outcomes: list[Outcome] = []
+            queues: list[str] = []
+            for owner in claims.orphaned_owners(conn):
+                ended, opened = self._take_over(conn, owner, "its worker is gone")
+                outcomes += ended
+                queues += opened
+        self._tell(conn, outcomes, queues)
+        if outcomes or queues:
+            logger.warning("Found tasks of unknown workers: %d run again, %d end", len(queues), len(outcomes))
+
+    def _take_over(self, conn: psycopg.Connection, owner: int, how: str) -> tuple[list[Outcome], list[str]]:
+        """End, or put back, everything that `owner` holds; in the transaction that has locked its row."""
+        held = claims.owned(conn, owner)
+        verdicts = [(message, outcome_of_loss(message, how)) for message in held]
+        outcomes = [outcome for _, outcome in verdicts if outcome is not None]
+        again = [message for message, outcome in verdicts if outcome is None]
+        if outcomes:
+            finish.finish(conn, owner, outcomes, None)
+        if again:
+            messages.crashed(conn, owner, [(message.claim, message.id) for message in again])
+        return outcomes, [message.queue for message in again]
+
+    def _tell(self, conn: psycopg.Connection, outcomes: list[Outcome], queues: list[str]) -> None:
+        if queues:
+            notify.ring_workers(conn, set(queues), len(queues))
+        if outcomes:
+            notify.ring_waiters(conn, [outcome.id for outcome in outcomes])

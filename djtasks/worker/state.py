@@ -1,0 +1,33 @@
+"""What one worker holds and has counted: an object, owned by the consumer's thread."""
+
+from collections import Counter
+
+from djtasks.messages import Claimed
+
+
+class State:
+    """The messages in a worker's hands, by claim number, and its counters."""
+
+    def __init__(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        #: The incarnation whose row has been written; only that one's heart beats.
+        self.registered = 0
+        #: The last claim number given out; never reused within an incarnation.
+        self.last_claim = 0
+        #: Claimed, and not yet ended, released or parked in the database.
+        self.held: dict[int, Claimed] = {}
+        #: Names this worker does not know and leaves to others.
+        self.unknown: set[str] = set()
+        #: Ended tasks by state, and `refused`, `released`, `lost`.
+        self.counters: Counter[str] = Counter()
+
+    def take(self, messages: list[Claimed]) -> None:
+        """These have been claimed."""
+        self.held.update((message.claim, message) for message in messages)
+
+    def reincarnate(self, incarnation: int) -> int:
+        """Start anew under another incarnation; returns how many messages were dropped."""
+        dropped = len(self.held)
+        self.held.clear()
+        self.incarnation = incarnation
+        return dropped

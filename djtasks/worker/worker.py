@@ -1,0 +1,286 @@
+"""The worker: starts a pool, a consumer and a pulse, and stops them again.
+
+    TERM         warm: takes nothing more, ends what runs, exits 0
+    INT          warm the first time (exit 1), cold the second time
+    QUIT         cold: gives what runs WORKER_SOFT_SHUTDOWN_TIMEOUT seconds, then kills it, exits 1
+
+Whatever has not begun is given back at once; what is killed runs again or fails by its acknowledgement.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+
+import psycopg
+from django.db import connections
+
+from djtasks import log, signals
+from djtasks.conf import settings
+from djtasks.db import claims, finish, workers
+from djtasks.db.connections import LOST, borrow, open_private
+from djtasks.db.workers import Registration
+from djtasks.exceptions import ImproperlyConfigured, WorkerTerminate
+from djtasks.messages import Outcome
+from djtasks.registry import tasks
+from djtasks.states import IGNORED
+from djtasks.worker.banner import banner, say
+from djtasks.worker.claimer import Claimer
+from djtasks.worker.consumer import Consumer
+from djtasks.worker.identity import boot_id, new_incarnation, pid_namespace, process_start
+from djtasks.worker.lanes import Lanes
+from djtasks.worker.limits import Limits
+from djtasks.worker.options import WorkerOptions
+from djtasks.worker.pools.base import Pool
+from djtasks.worker.pools.child import ChildOptions
+from djtasks.worker.pools.prefork import PreforkPool
+from djtasks.worker.pools.solo import SoloPool
+from djtasks.worker.pools.threads import ThreadsPool
+from djtasks.worker.pulse import Pulse
+from djtasks.worker.state import State
+
+logger = logging.getLogger("djtasks.worker")
+
+EX_OK, EX_FAILURE = 0, 1
+#: How long idle children are given to end, and a lost database to come back, when the worker stops (seconds).
+CHILDREN_END = 5.0
+DATABASE_END = 30.0
+
+
+class Worker:
+    """One worker. `run` it in the main thread of a process that has no other threads yet."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.options = options.check()
+        self.exitcode = EX_OK
+        self.state = State(new_incarnation())
+        self.pool = self._make_pool()
+        self.consumer = Consumer(
+            self.state,
+            self.pool,
+            Claimer(self.state, Lanes(options.queues), self._registration()),
+            Limits(options.soft_time_limit, options.time_limit),
+            options.hostname,
+        )
+        self.pulse = Pulse(
+            self.state,
+            options.hostname,
+            tell=self.consumer.post,
+            concurrency=lambda: self.pool.concurrency,
+            process_group=lambda: self.pool.process_group,
+            known=lambda: list(tasks),
+            queues=options.queues,
+        )
+        self._stopping_at: float | None = None
+        self._kill_at: float | None = None
+
+    def _make_pool(self) -> Pool:
+        options = self.options
+        if options.pool == "threads":
+            return ThreadsPool(options.concurrency, options.hostname, options.prefetch_multiplier)
+        if options.pool == "solo":
+            return SoloPool(options.hostname, options.prefetch_multiplier)
+        child = ChildOptions(
+            options.hostname,
+            options.max_tasks_per_child,
+            options.max_memory_per_child,
+            options.loglevel,
+            options.logfile,
+        )
+        return PreforkPool(options.concurrency, child, options.prefetch_multiplier)
+
+    def _registration(self) -> Registration:
+        return Registration(
+            incarnation=self.state.incarnation,
+            name=self.options.hostname,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            pid_started=process_start(os.getpid()),
+            boot_id=boot_id(),
+            pid_namespace=pid_namespace(),
+            process_group=None,
+            pool=self.options.pool,
+            concurrency=self.options.concurrency,
+            queues=self.options.queues,
+        )
+
+    # -- start ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until told to stop; returns the exit code. Raises ImproperlyConfigured when it cannot start."""
+        self._fork_first()
+        try:
+            self._check_database()
+            self._start()
+            self._turn()
+        finally:
+            self._stop()
+        return self.exitcode
+
+    def _fork_first(self) -> None:
+        """The fork server is made while this process has no threads and no connections."""
+        connections.close_all()
+        others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if others and isinstance(self.pool, PreforkPool):
+            logger.warning(
+                "Threads run before the worker forks: %s. What they hold (a lock, a connection) is broken in the"
+                " children; start them in the worker_process_init signal instead",
+                ", ".join(others),
+            )
+        if isinstance(self.pool, PreforkPool):
+            self.pool.fork_server()
+
+    def _check_database(self) -> None:
+        """Raises ImproperlyConfigured, with a sentence, if the task database cannot be used."""
+        alias = settings.DATABASE
+        if borrow().vendor != "postgresql":
+            raise ImproperlyConfigured(
+                f"djtasks needs PostgreSQL, but DATABASES[{alias!r}] is {borrow().vendor}; set the DATABASE key of"
+                " DJTASKS to an alias that is PostgreSQL"
+            )
+        try:
+            conn = open_private(f"start {self.options.hostname}")
+        except LOST as error:
+            raise ImproperlyConfigured(
+                f"the database {alias!r} cannot be reached: {str(error).strip()}. Is the server running, and are"
+                " DATABASES' HOST, PORT, USER and PASSWORD right?"
+            ) from error
+        with conn:
+            if not workers.migrated(conn):
+                raise ImproperlyConfigured(
+                    f"the tables of djtasks are missing in the database {alias!r}; run `manage.py migrate` first"
+                )
+            if self.options.purge:
+                self._purge(conn)
+
+    def _purge(self, conn: psycopg.Connection) -> None:
+        count = 0
+        while found := purge(conn, self.state.incarnation, self.options.queues):
+            count += found
+        logger.warning("Purged %d messages from %s", count, ", ".join(self.options.queues))
+
+    def _start(self) -> None:
+        if signals.worker_init.receivers:
+            signals.worker_init.send(sender=self)
+        if not self.options.quiet:
+            say(banner(self.options, self._database_name(), tasks))
+        consumer = self.consumer
+        while not consumer.database.attempt(consumer.claimer.register):
+            time.sleep(max(0.0, consumer.database.retry_at - time.monotonic()))
+        consumer.start()
+        for number, handler in (
+            (signal.SIGTERM, self._on_term),
+            (signal.SIGINT, self._on_int),
+            (signal.SIGQUIT, self._on_quit),
+        ):
+            signal.signal(number, handler)
+        self.pulse.start()
+        logger.info("%s ready.", self.options.hostname)
+        if signals.worker_ready.receivers:
+            signals.worker_ready.send(sender=consumer)
+
+    def _database_name(self) -> str:
+        """Where the tasks are, without a password."""
+        found = borrow().settings_dict
+        return f"{settings.DATABASE} ({found['NAME']} at {found['HOST'] or 'the local socket'})"
+
+    # -- work -----------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        consumer = self.consumer
+        try:
+            while consumer.accepting or self.pool.busy or consumer.completer.pending:
+                consumer.turn()
+                if self._stopping_at is not None and not self._keeps_waiting():
+                    return
+        except WorkerTerminate:
+            self._kill()
+            consumer.take_in_events()
+
+    def _keeps_waiting(self) -> bool:
+        """While stopping: kill what overruns its time; give up on a database that does not come back."""
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill()
+        if self.pool.busy or not self.consumer.database.down:
+            self._stopping_at = now
+        elif self._stopping_at is not None and now - self._stopping_at > DATABASE_END:
+            logger.error("The database did not come back; what this worker held is left to another one's rescue")
+            self.exitcode = EX_FAILURE
+            return False
+        return True
+
+    def _kill(self) -> None:
+        """End what runs, now."""
+        self._kill_at = None
+        self.consumer.accepting = False
+        self.consumer.killing = True
+        self.pool.kill()
+
+    # -- stop -----------------------------------------------------------------------------------------------------
+
+    def _on_term(self, *_: int | FrameType | None) -> None:
+        self._shut("SIGTERM", "Warm", EX_OK)
+
+    def _on_int(self, *_: int | FrameType | None) -> None:
+        if self._stopping_at is None:
+            self._shut("SIGINT", "Warm", EX_FAILURE)
+        else:
+            self._on_quit()
+
+    def _on_quit(self, *_: int | FrameType | None) -> None:
+        again = self._kill_at is not None
+        timeout = 0.0 if again else self.options.soft_shutdown_timeout
+        self._kill_at = time.monotonic() + timeout
+        self._shut("SIGQUIT", "Cold", EX_FAILURE, timeout)
+        if self.options.pool == "solo" and self.pool.running() and not timeout:
+            # The task runs in this very thread: there is nothing else to kill.
+            raise WorkerTerminate(EX_FAILURE)
+
+    def _shut(self, sig: str, how: str, exitcode: int, timeout: float = 0.0) -> None:
+        """In a signal handler: only note it, and let the consumer's turn do the rest."""
+        self.exitcode = max(self.exitcode, exitcode)
+        first = self._stopping_at is None
+        self._stopping_at = time.monotonic()
+        self.consumer.post(lambda: self._stop_accepting(sig, how, first, timeout))
+
+    def _stop_accepting(self, sig: str, how: str, first: bool, timeout: float) -> None:
+        text = f"soft, terminating in {timeout:g} seconds" if timeout else how.lower()
+        say(f"\nworker: {text.capitalize()} shutdown (MainProcess)")
+        if signals.worker_shutting_down.receivers:
+            signals.worker_shutting_down.send(sender=self.options.hostname, sig=sig, how=how, exitcode=self.exitcode)
+        if first:
+            self.consumer.accepting = False
+        self.consumer.release_unstarted()
+
+    def _stop(self) -> None:
+        """Let go of everything. What could not be finished stays under our name, for a rescue."""
+        self.pulse.stop()
+        self.pool.close()
+        self.pool.join(CHILDREN_END)
+        self.pool.kill()
+        if self.pulse.ident is not None:
+            self.pulse.join(CHILDREN_END)
+        database = self.consumer.database
+        if self.state.registered == self.state.incarnation and not self.state.held:
+            database.attempt(lambda conn: workers.remove(conn, self.state.incarnation))
+        database.close()
+        if signals.worker_shutdown.receivers:
+            signals.worker_shutdown.send(sender=self)
+
+
+def purge(conn: psycopg.Connection, owner: int, queues: tuple[str, ...]) -> int:
+    """End a batch of waiting messages without running them, and without a result; returns how many."""
+    with conn.transaction():
+        found = claims.claim_waiting(conn, owner, 1, queues)
+        if found:
+            finish.finish(conn, owner, [Outcome(each.claim, each.id, IGNORED, store=False) for each in found], None)
+    return len(found)
+
+
+def start_logging(options: WorkerOptions) -> None:
+    """Set up logging for this process and, by inheritance, for its children."""
+    log.setup_logging(options.loglevel, options.logfile)

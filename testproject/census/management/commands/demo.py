@@ -1,0 +1,201 @@
+"""`manage.py demo`: the whole trip, from the form to the census, with a real site and a real worker."""
+
+import re
+import shutil
+import signal
+import sys
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from testproject.census.browser import Browser
+from testproject.census.forms import default_folder
+from testproject.census.models import Scan, SourceFile
+from testproject.census.processes import Process, Processes
+from testproject.census.report import Census, census
+from testproject.census.source import find_files, printable
+
+CHILDREN = 2
+#: With fewer files than this the work would be done before it can be disturbed, so each is made to take longer.
+ENOUGH_FOR_CHAOS = 2000
+CHAOS_SECONDS = 3.0
+#: The share of files after which chaos strikes.
+CHAOS_AFTER = 0.2
+
+
+class Command(BaseCommand):
+    """Migrate, start a worker and a site, send the form, watch, and print the census."""
+
+    help = "Take the census of a folder with a real site and a real worker, and print it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--dir", default="", help="the folder to scan (default: the installed Django)")
+        parser.add_argument("--chaos", action="store_true", help="kill the worker mid-way and start another")
+        parser.add_argument("--deadline", type=float, default=110, help="give up after so many seconds")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        trip = Trip(self, Path(options["dir"] or default_folder()).expanduser().resolve(), options["chaos"])
+        trip.deadline = time.monotonic() + options["deadline"]
+        try:
+            trip.run()
+        except KeyboardInterrupt:
+            self.stderr.write("\nInterrupted; everything that was started has been stopped.")
+            sys.exit(128 + signal.SIGINT)
+
+
+class Trip:
+    """One demo, step by step."""
+
+    deadline: float
+
+    def __init__(self, command: BaseCommand, folder: Path, chaos: bool) -> None:
+        self.command = command
+        self.folder = folder
+        self.chaos = chaos
+        self.files = {printable(path) for path in find_files(folder)}
+        self.bar = Bar(command, len(self.files))
+
+    def run(self) -> None:
+        """Do it all. Raises CommandError when anything is missing or takes too long."""
+        if not self.files:
+            raise CommandError(f"There is no Python file in {self.folder}.")
+        self.say("Preparing the database …")
+        call_command("migrate", verbosity=0, interactive=False)
+        with Processes(self.environment()) as processes:
+            site = processes.start("site", "runserver", "--noreload", "127.0.0.1:0")
+            worker = self.start_worker(processes)
+            browser = Browser(self.address_of(site))
+            self.say(f"Sending the form: {len(self.files):,} Python files in {self.folder}")
+            scan = self.send_form(browser)
+            if self.chaos:
+                self.wait_for(browser, scan, max(1, int(CHAOS_AFTER * len(self.files))), site, worker)
+                worker.kill()
+                self.bar.done()
+                self.say(f"Chaos: killed worker {worker.pid} (kill -9)")
+                worker = self.start_worker(processes)
+                self.say("What it had in hand is taken over when it is known to be dead, which takes some seconds.")
+            self.wait_for(browser, scan, len(self.files), site, worker)
+            self.bar.done()
+            if "The census" not in browser.get(scan.get_absolute_url()):
+                raise CommandError("The site does not show the census.")
+        self.judge(scan)
+
+    def environment(self) -> dict[str, str]:
+        """What the processes' environment has beside this one's."""
+        slow = self.chaos and len(self.files) < ENOUGH_FOR_CHAOS
+        pause = CHILDREN * CHAOS_SECONDS / len(self.files) if slow else 0
+        return {"DEBUG": "0", "CENSUS_PAUSE": str(pause)}
+
+    def start_worker(self, processes: Processes) -> Process:
+        """Start a worker; what it is sent is in the queue already, or will be."""
+        worker = processes.start("worker", "runworker", "-c", str(CHILDREN), "-l", "WARNING")
+        self.say(f"Started worker {worker.pid} with {CHILDREN} children")
+        return worker
+
+    def address_of(self, site: Process) -> str:
+        """Where the site listens, which it says itself, because it chose a free port."""
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+/", site.output())):
+            self.pause(site)
+        self.say(f"Started the site at {found[0]}")
+        return found[0]
+
+    def send_form(self, browser: Browser) -> Scan:
+        """Send the form as a browser does. The site redirects to the page of the scan."""
+        began = time.monotonic()
+        address, page = browser.submit("/", folder=str(self.folder))
+        if not (found := re.search(r"/scans/(\d+)/$", address)):
+            errors = re.findall(r'class="error">([^<]*)<', page)
+            raise CommandError(f"The site refused the form: {' '.join(errors) or 'it does not say why'}")
+        self.say(f"The view stored and enqueued everything in {time.monotonic() - began:.2f} s")
+        return Scan.objects.get(pk=int(found[1]))
+
+    def wait_for(self, browser: Browser, scan: Scan, files: int, *processes: Process) -> None:
+        """Watch the progress until so many files have been read."""
+        while True:
+            done = browser.get_json(f"{scan.get_absolute_url()}progress.json")["done"]
+            self.bar.show(done)
+            if done >= files:
+                return
+            self.pause(*processes)
+
+    def pause(self, *needed: Process) -> None:
+        """Wait a moment. Raises CommandError when a process is gone that is needed, or the time is up."""
+        for process in needed:
+            if process.ended():
+                self.bar.done()
+                raise CommandError(f"The {process.name} has ended before its time.\n{process.last_words()}")
+        if time.monotonic() > self.deadline:
+            self.bar.done()
+            raise CommandError("\n".join(["Time is up.", *(process.last_words() for process in needed)]))
+        time.sleep(0.05)
+
+    def judge(self, scan: Scan) -> None:
+        """Print the census. Raises CommandError unless every file is in it."""
+        read = scan.files.exclude(state=SourceFile.State.WAITING)
+        missing = sorted(self.files - set(read.values_list("path", flat=True)))
+        if missing:
+            raise CommandError(f"{len(missing)} files are missing from the census: {', '.join(missing[:10])}")
+        self.say(summary(census(scan)))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.command.stdout.write(text)
+        self.command.stdout.flush()
+
+
+class Bar:
+    """A progress bar; where there is no terminal to draw it on, a line now and then."""
+
+    def __init__(self, command: BaseCommand, total: int) -> None:
+        self.out = command.stdout
+        self.total = total
+        self.terminal = self.out.isatty()
+        self._shown = -1
+        self._at = 0.0
+
+    def show(self, done: int) -> None:
+        """Show how many of the files have been read."""
+        if done == self._shown or (not self.terminal and done < self.total and time.monotonic() - self._at < 1):
+            return
+        self._shown, self._at = done, time.monotonic()
+        share = min(1.0, done / self.total)
+        width = max(10, min(50, shutil.get_terminal_size().columns - 30))
+        blocks = "█" * int(share * width)
+        line = f"{blocks:░<{width}} {100 * share:3.0f} %  {done:,}/{self.total:,}"
+        self.out.write(f"\r{line}" if self.terminal else line, ending="" if self.terminal else "\n")
+        self.out.flush()
+
+    def done(self) -> None:
+        """End the line."""
+        if self.terminal and self._shown >= 0:
+            self.out.write("\n")
+        self._shown = -1
+
+
+def summary(census: Census) -> str:
+    """The census as text."""
+    width = max((len(module) for module, _ in census.imports), default=0)
+    lines = [
+        "",
+        f"The census: {census.files:,} files, {census.lines:,} lines, {census.functions:,} functions,"
+        f" {census.classes:,} classes, {census.documented:.0f} % documented",
+        "",
+        "Most imported modules:",
+        *(f"  {module:<{width}} {files:6,} files" for module, files in census.imports),
+        "",
+        "Longest functions:",
+        *(f"  {f.longest_function_lines:6,} lines  {f.longest_function}  ({f.path})" for f in census.longest),
+        "",
+        f"Not countable: {len(census.failed)}",
+        *(f"  {file.path}: {file.error}" for file in census.failed[:20]),
+        *(["  …"] if len(census.failed) > 20 else []),
+        "",
+        f"Complete: all {census.files:,} files in {census.duration.total_seconds():.1f} s,"
+        f" {census.rate:,.0f} files a second",
+    ]
+    return "\n".join(lines)

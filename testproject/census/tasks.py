@@ -1,0 +1,30 @@
+"""The task of the census."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from djtasks import shared_task
+from testproject.census.models import SourceFile
+from testproject.census.source import Unreadable, read
+
+
+@shared_task(acks_late=True)
+def census_file(file_id: int) -> str:
+    """Read one file and store what it holds; harmless to repeat, so it may run again after a worker's death."""
+    file = SourceFile.objects.select_related("scan").filter(pk=file_id).first()
+    if file is None:
+        return "gone"
+    if settings.CENSUS_PAUSE:
+        time.sleep(settings.CENSUS_PAUSE)
+    outcome: dict[str, Any]
+    try:
+        outcome = {**asdict(read(Path(file.scan.folder, file.path))), "state": SourceFile.State.COUNTED, "error": ""}
+    except Unreadable as error:
+        outcome = {"state": SourceFile.State.FAILED, "error": str(error)}
+    SourceFile.objects.filter(pk=file_id).update(**outcome, read_at=Now())
+    return str(outcome["state"])
