@@ -18,8 +18,8 @@ help: ## list the targets
 venv: $(READY) ## make the virtual environment and install everything for development
 
 $(READY): setup.cfg pyproject.toml
-	$(SAY) "Installing djtasks for development into $(VENV), with $$($(PYTHON) --version)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(SAY) "Installing djtasks for development into $(VENV), with $$($(PY) --version)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
@@ -31,8 +31,9 @@ run: $(READY) ## the demo site and a worker, until Ctrl-C (ADDRESS=127.0.0.1:800
 	$(SAY) "Running the site at http://$(ADDRESS)/ and a worker"
 	@$(PY) manage.py migrate --verbosity 0
 	@$(PY) manage.py runworker --loglevel INFO & worker=$$!; \
-	trap 'kill -TERM $$worker 2>/dev/null; wait $$worker' EXIT; trap 'exit 130' INT TERM; \
-	$(PY) manage.py runserver --noreload $(ADDRESS)
+	$(PY) manage.py runserver --noreload $(ADDRESS) & site=$$!; \
+	trap 'kill -TERM $$site $$worker 2>/dev/null; wait' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	wait $$site
 
 test: $(READY) ## the tests, on every PostgreSQL found (SERVERS="embedded" chooses, ARGS="-k name" goes to pytest)
 	@servers="$(SERVERS)"; \

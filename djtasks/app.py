@@ -7,14 +7,13 @@ from typing import Any, NoReturn, Unpack
 
 from django.apps import apps
 
-from djtasks import registry
+from djtasks import registry, result
 from djtasks.calls import CallOptions, check_arguments
 from djtasks.conf import settings
 from djtasks.current import get_current_task, get_current_worker_task
 from djtasks.decorators import TaskDecorator, register_task, task_name
 from djtasks.publisher import publish
 from djtasks.registry import TaskRegistry
-from djtasks.result import AsyncResult
 from djtasks.signals import import_modules
 from djtasks.task import Task
 
@@ -54,7 +53,7 @@ class Celery:
     """An app as Celery's. All apps share the tasks of the process; `broker` and `backend` mean nothing here."""
 
     Task = Task
-    AsyncResult = AsyncResult
+    AsyncResult = result.AsyncResult
 
     def __init__(self, main: str | None = None, broker: Any = None, backend: Any = None, **options: Any) -> None:
         """`main` stands for `__main__` in the names of tasks; Celery's other `options` mean nothing here."""
@@ -98,13 +97,12 @@ class Celery:
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[CallOptions],
-    ) -> AsyncResult[Any]:
+    ) -> result.AsyncResult[Any]:
         """Enqueue a task by its name; it need not be known here, and its arguments are not checked.
 
         Raises as `Task.apply_async` does. It is enqueued in eager mode too, with a RuntimeWarning.
         """
-        if not isinstance(name, str) or not name or "\0" in name:
-            raise TypeError(f"a task's name must be a text without NUL, not {name!r}")
+        _check_name(name)
         if settings.TASK_ALWAYS_EAGER:
             warnings.warn("send_task() enqueues although TASK_ALWAYS_EAGER is on", RuntimeWarning, stacklevel=2)
         args, kwargs = check_arguments(args, kwargs)
@@ -132,6 +130,11 @@ class Celery:
 
     def __repr__(self) -> str:
         return f"<Celery {self.main or 'djtasks'}>"
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise TypeError(f"a task's name must be a text without NUL, not {name!r}")
 
 
 #: The app of who needs none of their own.

@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 
 # Imported here so that tasks have their `app` as soon as Django has been set up.
-import djtasks.app
+import djtasks.app  # noqa: F401
 from djtasks.checks import register_checks
 from djtasks.registry import autodiscover
 

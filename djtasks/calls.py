@@ -163,7 +163,8 @@ def instant(value: Any, what: str) -> float:
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC if settings.ENABLE_UTC else settings.TIMEZONE or UTC)
     try:
-        return value.timestamp()
+        moment: float = value.timestamp()
+        return moment
     except OverflowError:
         raise ValueError(f"{what} is out of range: {value!r}") from None
 

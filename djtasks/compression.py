@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from djtasks.exceptions import DecodeError, ImproperlyConfigured, PayloadTooLarge
+from djtasks.exceptions import DecodeError, ImproperlyConfigured, PayloadTooLarge, SoftTimeLimitExceeded
 from djtasks.serializers.optional import library
 
 #: The names that a caller may use, Celery's and content types among them, to the name that is stored.
@@ -79,7 +79,7 @@ def decompress(data: bytes, method: str, limit: int) -> bytes:
     except _TooLarge:
         cure = "call the task with less, or raise DECOMPRESSED_MAX_BYTES"
         raise PayloadTooLarge(f"decompressed, the {name} data would be over {limit:,} bytes; {cure}") from None
-    except (ImproperlyConfigured, MemoryError):
+    except (ImproperlyConfigured, MemoryError, SoftTimeLimitExceeded):
         raise
     except Exception as error:
         raise DecodeError(f"the {name} data is broken: {error}") from error

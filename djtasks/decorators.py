@@ -167,6 +167,7 @@ def _task_of(function: Callable[..., Any], naming: Naming, options: Mapping[str,
         "abstract": False,
         "__doc__": function.__doc__,
         "__module__": module,
+        "__name__": function_name,
         "__wrapped__": run,
     }
     for option in ("autoretry_for", "dont_autoretry_for", "throws"):

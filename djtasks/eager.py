@@ -91,7 +91,7 @@ class EagerResult(AsyncResult[R]):
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R], Any] | None = None) -> R:
         """As `get`."""
-        value = self._ret
+        value: Any = self._ret
         if self._state in PROPAGATE_STATES:
             if propagate:
                 raise value if isinstance(value, BaseException) else TaskError(str(value))
@@ -148,8 +148,8 @@ def apply(
             break
         args, kwargs = frame.rerun
         message = message._replace(retries=message.retries + 1)
-        if as_enqueued and frame.again is not None and frame.again.body is not None:
-            again = frame.again
+        again = frame.again
+        if as_enqueued and again is not None and again.body is not None:
             args, kwargs = unpack_call(again.body, again.content_type or "", again.content_encoding or "")
     if settings.TASK_STORE_EAGER_RESULT:
         _store(message, run)

@@ -10,6 +10,7 @@ from djtasks.exceptions import safe_repr
 _MACHINERY: set[str] = set()
 #: The longest traceback that is kept, in characters; its end is what tells most.
 _LONGEST = 1_000_000
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def hide_frames_of(file: str) -> None:
@@ -25,13 +26,13 @@ class ExceptionInfo:
     def __init__(self, exception: BaseException, internal: bool = False) -> None:
         self.type = type(exception)
         self.exception = exception
-        self.tb = exception.__traceback__
+        self.tb = traceback_of(exception)
         #: The traceback as text, which PostgreSQL can hold.
         self.traceback = traceback_text(exception)
         self.internal = internal
 
     @property
-    def exc_info(self) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    def exc_info(self) -> _ExcInfo:
         """As `sys.exc_info()` had it."""
         return self.type, self.exception, self.tb
 
@@ -45,13 +46,18 @@ class ExceptionInfo:
         return ExceptionInfo, (self.exception, self.internal)
 
 
-def traceback_text(exception: BaseException) -> str:
-    """The traceback, as Python prints it, from the task's own code on."""
+def traceback_of(exception: BaseException) -> TracebackType | None:
+    """The traceback from the task's own code on."""
     tb = exception.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename in _MACHINERY:
         tb = tb.tb_next
+    return tb or exception.__traceback__
+
+
+def traceback_text(exception: BaseException) -> str:
+    """The traceback from the task's own code on, as Python prints it."""
     try:
-        lines = traceback.format_exception(type(exception), exception, tb or exception.__traceback__)
+        lines = traceback.format_exception(type(exception), exception, traceback_of(exception))
         text = "".join(lines)
     except Exception:
         # An exception's own __str__, __cause__ or __notes__ can be broken in ways that traceback does not expect.

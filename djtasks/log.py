@@ -212,6 +212,8 @@ def _set_up(level: int, logfile: Any, said: dict[str, Any]) -> None:
     if settings.WORKER_HIJACK_ROOT_LOGGER:
         for each in (root, logger, worker_logger, task_logger, redirected_logger):
             each.handlers = []
+    # A warning is one record then, not two lines on stderr.
+    logging.captureWarnings(True)
     _add_handler(root, logfile, ColorFormatter(said["format"], use_color=said["colorize"]))
     root.setLevel(level)
     if signals.after_setup_logger.receivers:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from djtasks.backoff import intervals
 from djtasks.conf import settings
 from djtasks.db import messages as table
 from djtasks.db import notify, results
@@ -232,10 +233,8 @@ def _with_retries(
     conn: BaseDatabaseWrapper, posting: Posting, first: Callable[[], None], repeat: Callable[[], None]
 ) -> None:
     """Try until it is written; a lost connection is opened again as often as the policy says."""
-    policy = {**settings.TASK_PUBLISH_RETRY_POLICY, **(posting.policy or {})}
-    most = policy.get("max_retries", 3)
+    waits = intervals({**settings.TASK_PUBLISH_RETRY_POLICY, **(posting.policy or {})})
     work = first
-    attempt = 0
     while True:
         connected = False
         try:
@@ -244,20 +243,14 @@ def _with_retries(
             work()
             return
         except (OperationalError, InterfaceError) as error:
-            # A number of None or 0 means for ever, as in Celery.
-            if not posting.retry or not settings.TASK_PUBLISH_RETRY or (most and attempt >= most):
+            wait = next(waits, None)
+            if not posting.retry or wait is None:
                 raise
             if connected:
                 work = repeat
             logger.warning("An enqueue failed (%s); trying again", str(error).strip())
             conn.close()
-        time.sleep(
-            min(
-                policy.get("interval_max", 1),
-                policy.get("interval_start", 0) + attempt * policy.get("interval_step", 0.2),
-            )
-        )
-        attempt += 1
+        time.sleep(wait)
 
 
 class _Private(threading.local):

@@ -11,7 +11,7 @@ from djtasks.compression import canonical, compress, decompress
 from djtasks.conf import settings
 from djtasks.exceptions import ImproperlyConfigured, InvalidTaskError, PayloadTooLarge, safe_repr
 from djtasks.serializers import dumps, loads
-from djtasks.serializers.exceptions import decode_exception, encode_exception
+from djtasks.serializers.exceptions import encode_exception, exception_from_data
 
 logger = logging.getLogger("djtasks")
 
@@ -99,11 +99,15 @@ def unpack_value(body: bytes, content_type: str, content_encoding: str) -> Any:
     return loads(body, content_type, settings.RESULT_ACCEPT_CONTENT)
 
 
-def unpack_exception(body: bytes, content_type: str, content_encoding: str) -> BaseException:
-    """The exception that a task ended with. Raises as `unpack_value` does."""
+def unpack_exception(body: bytes, content_type: str, content_encoding: str) -> Any:
+    """The exception that a task ended with; another value, where `update_state` stored one. JSON is always read.
+
+    Raises as `unpack_value` does.
+    """
     if content_encoding:
         body = decompress(body, content_encoding, settings.DECOMPRESSED_MAX_BYTES)
-    return decode_exception(body, content_type, settings.RESULT_ACCEPT_CONTENT)
+    data = loads(body, content_type, (*settings.RESULT_ACCEPT_CONTENT, "json"))
+    return exception_from_data(data) if isinstance(data, Mapping) and "exc_type" in data else data
 
 
 def _compressed(method: str, body: bytes, what: str) -> tuple[str, bytes]:

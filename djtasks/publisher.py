@@ -29,7 +29,7 @@ def publish(
     """
     message = build(name, args, kwargs, options, task)
     get = options.get
-    own_id, retry = get("task_id"), get("retry")
+    own_id = get("task_id")
     ignored = _ignored(get("ignore_result"), task)
     outbox.enqueue(
         message,
@@ -37,7 +37,7 @@ def publish(
         using=get("using"),
         own_id=own_id is not None,
         ignore_result=ignored,
-        retry=settings.TASK_PUBLISH_RETRY if retry is None else bool(retry),
+        retry=_retries(get("retry")),
         policy=get("retry_policy"),
     )
     if signals.after_task_publish.receivers:
@@ -73,8 +73,10 @@ def publish_many(
             if signals.after_task_publish.receivers:
                 _announce_after(message, args, kwargs)
 
-    outbox.enqueue_many(messages(), mode=_mode(options, task), using=options.get("using"))
-    return Results(ids, ignored=_ignored(options.get("ignore_result"), task))
+    ignored = _ignored(options.get("ignore_result"), task)
+    posting = outbox.Posting(False, ignored, _retries(options.get("retry")), options.get("retry_policy"))
+    outbox.enqueue_many(messages(), mode=_mode(options, task), using=options.get("using"), posting=posting)
+    return Results(ids, ignored)
 
 
 def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, task: Any = None) -> Message:
@@ -141,6 +143,10 @@ def _ignored(said: bool | None, task: Any) -> bool:
     if said is None and task is not None:
         said = task.ignore_result
     return settings.TASK_IGNORE_RESULT if said is None else bool(said)
+
+
+def _retries(said: bool | None) -> bool:
+    return settings.TASK_PUBLISH_RETRY if said is None else bool(said)
 
 
 def _pair(pair: Any, number: int) -> tuple[Sequence[Any], Mapping[str, Any]]:

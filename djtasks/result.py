@@ -16,7 +16,7 @@ from djtasks.conf import settings
 from djtasks.current import running
 from djtasks.db import results
 from djtasks.db.connections import borrow
-from djtasks.exceptions import ImproperlyConfigured, NotEnqueuedYet, TaskError
+from djtasks.exceptions import ImproperlyConfigured, NotEnqueuedYet, TaskError, TimeoutError
 from djtasks.ids import as_task_id
 from djtasks.messages import Stored
 from djtasks.payload import unpack_call, unpack_exception, unpack_value
@@ -111,45 +111,47 @@ class AsyncResult(Generic[R]):
     @property
     def result(self) -> Any:
         """What the task returned, or the exception it raised, or the meta of a custom state; else None."""
-        if self._value is not _UNREAD:
-            return self._value
-        value = self._decoded(self._look())
-        if self._stored is not None:
-            self._value = value
-        return value
+        return self._read()[1]
 
     info = result
 
     @property
     def traceback(self) -> str | None:
         """The traceback of the exception, as text."""
-        return self._said("traceback")
+        stored = self._look()
+        return None if stored is None else stored.traceback
 
     @property
     def date_done(self) -> datetime.datetime | None:
         """When it ended, in UTC."""
-        done = self._said("done")
-        return None if done is None else datetime.datetime.fromtimestamp(done, datetime.UTC)
+        stored = self._look()
+        if stored is None or stored.done is None:
+            return None
+        return datetime.datetime.fromtimestamp(stored.done, datetime.UTC)
 
     @property
     def name(self) -> str | None:
         """The name of the task."""
-        return self._said("name") or self.task_name
+        stored = self._look()
+        return self.task_name if stored is None else stored.name
 
     @property
     def worker(self) -> str | None:
         """The name of the worker that ran it last."""
-        return self._said("worker")
+        stored = self._look()
+        return None if stored is None else stored.worker
 
     @property
     def queue(self) -> str | None:
         """The queue it waits in, or came from."""
-        return self._said("queue")
+        stored = self._look()
+        return None if stored is None else stored.queue
 
     @property
     def retries(self) -> int | None:
         """How often it has been retried."""
-        return self._said("retries")
+        stored = self._look()
+        return None if stored is None else stored.retries
 
     @property
     def args(self) -> Sequence[Any] | None:
@@ -231,12 +233,17 @@ class AsyncResult(Generic[R]):
                 f"the task {self.id} is enqueued when the transaction that is open here commits: wait for it after the"
                 " commit, or call it with enqueue='immediately'"
             )
+        if timeout is not None and timeout <= 0:
+            # No time to wait: a look is all there is.
+            if not self.ready():
+                raise TimeoutError("The operation timed out.")
+            return
         self._stored = waiting.wait_for(task_id, timeout, interval, on_interval)
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R], Any] | None = None) -> R:
         """The result as it is now; an exception is raised if the task has ended in it and `propagate` is true."""
-        value = self.result
-        if propagate and self.state in PROPAGATE_STATES:
+        state, value = self._read()
+        if propagate and state in PROPAGATE_STATES:
             raise value if isinstance(value, BaseException) else TaskError(f"the task {self.id} failed: {value!r}")
         if callback is not None:
             callback(self.id, value)
@@ -274,17 +281,21 @@ class AsyncResult(Generic[R]):
             self._stored = stored
         return stored
 
-    def _said(self, field: str) -> Any:
+    def _read(self) -> tuple[str, Any]:
+        """State and value, of one look."""
         stored = self._look()
-        return None if stored is None else getattr(stored, field)
-
-    def _decoded(self, stored: Stored | None) -> Any:
-        if stored is None or stored.result is None:
-            return None
-        packed = stored.result, stored.content_type, stored.content_encoding
-        if stored.state in EXCEPTION_STATES:
-            return unpack_exception(*packed)
-        return unpack_value(*packed)
+        if stored is None:
+            return PENDING, None
+        if self._value is not _UNREAD:
+            return stored.state, self._value
+        if stored.result is None:
+            value = None
+        else:
+            unpack = unpack_exception if stored.state in EXCEPTION_STATES else unpack_value
+            value = unpack(stored.result, stored.content_type, stored.content_encoding)
+        if self._stored is not None:
+            self._value = value
+        return stored.state, value
 
     def _call(self) -> tuple[Sequence[Any], dict[str, Any]] | None:
         stored = self._look()

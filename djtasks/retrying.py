@@ -47,15 +47,15 @@ def retry(
         max_retries = task.max_retries
     else:
         frame.max_retries = max_retries
-    args = request.args if args is None else args
-    kwargs = request.kwargs if kwargs is None else kwargs
+    new_args: Any = request.args if args is None else args
+    new_kwargs: Any = request.kwargs if kwargs is None else kwargs
     if max_retries is not None and request.retries + 1 > max_retries:
-        text = f"Can't retry {task.name}[{request.id}] args:{args} kwargs:{kwargs}"
-        _raise(exc or MaxRetriesExceededError(text, task_args=args, task_kwargs=kwargs))
+        text = f"Can't retry {task.name}[{request.id}] args:{new_args} kwargs:{new_kwargs}"
+        _raise(exc or MaxRetriesExceededError(text, task_args=new_args, task_kwargs=new_kwargs))
     if not eta and countdown is None:
         countdown = task.default_retry_delay
-    frame.again = _again(task, frame, args, kwargs, eta, countdown, options)
-    frame.rerun = args, kwargs
+    frame.again = _again(task, frame, new_args, new_kwargs, eta, countdown, options)
+    frame.rerun = new_args, new_kwargs
     when = _when(frame.again)
     return Retry(exc=exc, when=when, is_eager=request.is_eager)
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar, overload
 
 import django.dispatch
 
+from djtasks.exceptions import SoftTimeLimitExceeded
+
 Receiver = TypeVar("Receiver", bound=Callable[..., Any])
 
 
@@ -68,12 +70,20 @@ class Signal(django.dispatch.Signal):
         return bool(super().has_listeners(self._sender(sender)))
 
     def send(self, sender: Any, **arguments: Any) -> list[tuple[Callable[..., Any], Any]]:
-        """Call the receivers; each with what it returned, or with the exception it raised, which is also logged."""
+        """Call the receivers; each with what it returned, or with the exception it raised, which is also logged.
+
+        Raises nothing of theirs but SoftTimeLimitExceeded.
+        """
         return self.send_robust(sender, **arguments)
 
     def send_robust(self, sender: Any, **arguments: Any) -> list[tuple[Callable[..., Any], Any]]:
         """The same as `send`."""
-        return super().send_robust(self._sender(sender), **arguments)
+        answers = super().send_robust(self._sender(sender), **arguments)
+        for _receiver, answer in answers:
+            # It was not the receiver that failed: the task's time was up while it was called.
+            if isinstance(answer, SoftTimeLimitExceeded):
+                raise answer
+        return answers
 
     def _sender(self, sender: Any) -> Any:
         return self._names.get(sender, sender) if isinstance(sender, str) else sender

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, Un
 
 from django.db import transaction
 
-from djtasks import arguments, current, eager, exceptions, retrying
+from djtasks import arguments, current, eager, exceptions, result, retrying
 from djtasks.calls import CallOptions, check_arguments
 from djtasks.conf import settings
 from djtasks.current import Context, Frame
@@ -22,7 +22,6 @@ from djtasks.messages import Progress
 from djtasks.payload import pack_exception, pack_value
 from djtasks.publisher import publish, publish_many
 from djtasks.registry import tasks
-from djtasks.result import AsyncResult
 from djtasks.states import EXCEPTION_STATES
 
 P = ParamSpec("P")
@@ -57,7 +56,7 @@ class Task(Generic[P, R]):
     default_retry_delay: float = 180
     autoretry_for: tuple[type[BaseException], ...] = ()
     dont_autoretry_for: tuple[type[BaseException], ...] = ()
-    retry_kwargs: Mapping[str, Any] = {}  # noqa: RUF012 -- a mapping nobody writes to
+    retry_kwargs: Mapping[str, Any] = {}
     #: Wait longer each time: True, or the seconds of the first wait.
     retry_backoff: bool | float = False
     #: Seconds, at most.
@@ -119,7 +118,8 @@ class Task(Generic[P, R]):
         if frame is not None and frame.task is self and not frame.entered:
             # A worker runs the task, by way of a __call__ of its own that has now come to the task itself.
             frame.entered = True
-            return self.run(*args, **kwargs)
+            value: R = self.run(*args, **kwargs)
+            return value
         frame = Frame(self, Context(task=self.name, args=args, kwargs=kwargs), entered=True)
         current.push(frame)
         try:
@@ -129,7 +129,7 @@ class Task(Generic[P, R]):
 
     # -- calling ------------------------------------------------------------------------------------------------
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> result.AsyncResult[R]:
         """Enqueue the task with these arguments."""
         return self.apply_async(args, kwargs)
 
@@ -138,7 +138,7 @@ class Task(Generic[P, R]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[CallOptions],
-    ) -> AsyncResult[R]:
+    ) -> result.AsyncResult[R]:
         """Enqueue the task; `options` are those of CallOptions.
 
         Raises TypeError when arguments or options do not fit, ValueError when an option's value does not, EncodeError,
@@ -154,7 +154,7 @@ class Task(Generic[P, R]):
             options["shadow"] = shadow
         return publish(self.name, args, kwargs, options, self)
 
-    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> result.AsyncResult[R]:
         """Enqueue the task when the transaction that is open commits; at once when none is."""
         return self.apply_async_on_commit(args, kwargs)
 
@@ -163,7 +163,7 @@ class Task(Generic[P, R]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[CallOptions],
-    ) -> AsyncResult[R]:
+    ) -> result.AsyncResult[R]:
         """As `apply_async`, when the transaction that is open commits; at once when none is."""
         options["enqueue"] = "on_commit"
         using = options.get("using")
@@ -171,13 +171,13 @@ class Task(Generic[P, R]):
             return self.apply_async(args, kwargs, **options)
         task_id = options["task_id"] = options.get("task_id") or new_task_id()
         transaction.on_commit(lambda: self.apply_async(args, kwargs, **options), using=using)
-        return AsyncResult(task_id, task_name=self.name)
+        return result.AsyncResult(task_id, task_name=self.name)
 
     def bulk_apply_async(
         self,
         calls: Iterable[tuple[Sequence[Any] | None, Mapping[str, Any] | None]],
         **options: Unpack[CallOptions],
-    ) -> Sequence[AsyncResult[R]]:
+    ) -> Sequence[result.AsyncResult[R]]:
         """Enqueue the task once for each (args, kwargs), all with the same `options`; the results, in their order.
 
         `calls` may be any iterable: it is read while its tasks are written, and never held whole. Raises as
@@ -320,13 +320,9 @@ class Task(Generic[P, R]):
         """The app."""
         return Task._app
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> result.AsyncResult[R]:
         """The result of a call of this task, by its id."""
-        return AsyncResult(task_id, task_name=self.name, **kwargs)
-
-    @property
-    def __name__(self) -> str:
-        return type(self).__name__
+        return result.AsyncResult(task_id, task_name=self.name, **kwargs)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"
@@ -335,6 +331,10 @@ class Task(Generic[P, R]):
         return _by_name, (self.name,)
 
     if not TYPE_CHECKING:
+
+        @property
+        def __name__(self) -> str:
+            return type(self).__name__
 
         def __getattr__(self, name: str) -> Any:
             if name in _TO_COME:

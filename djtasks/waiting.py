@@ -4,6 +4,7 @@ The thread listens, then registers the process as waiting, commits, and only the
 the registration and rings. One query a wake asks for everything that is waited for.
 """
 
+import contextlib
 import logging
 import os
 import random
@@ -16,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from djtasks.db import notify, results
-from djtasks.db.connections import LOST, Link
+from djtasks.db.connections import LOST, Link, listens
 from djtasks.exceptions import TimeoutError
 from djtasks.messages import Stored
 
@@ -107,7 +108,8 @@ class Hub(threading.Thread):
     def _serve(self, conn: psycopg.Connection) -> None:
         """Until nobody waits, or the connection is lost."""
         conn.add_notify_handler(lambda notification: self._on_ring(notification.payload))
-        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(notify.RESULTS)))
+        if listens():
+            conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(notify.RESULTS)))
         self._renew_at = self._poll_at = 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake, selectors.EVENT_READ)
@@ -153,10 +155,8 @@ class Hub(threading.Thread):
         self._poll_at = self._last_read + min(intervals, default=1.0) * random.uniform(0.75, 1.0)
 
     def _drain(self, conn: psycopg.Connection) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 65536)
-        except BlockingIOError:
-            pass
         conn.pgconn.consume_input()
         while ring := conn.pgconn.notifies():
             self._on_ring(ring.extra.decode())

@@ -64,6 +64,7 @@ POSTGRES_FOLDER = env.path("POSTGRES_FOLDER", default=str(BASE_DIR / ".postgres"
 
 USE_TZ = True
 TIME_ZONE = "UTC"
+USE_THOUSAND_SEPARATOR = True
 STATIC_URL = "static/"
 
 DJTASKS: dict[str, Any] = env.json("DJTASKS", default={})

@@ -6,7 +6,9 @@ already; DJTASKS_TEST_SERVER chooses which of the machine's servers to start (se
 
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import django
@@ -55,6 +57,13 @@ def make_server() -> Iterator[Callable[..., Server]]:
     yield make
     for server in made:
         server.remove()
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """An empty folder for a server's data. `tmp_path` will not do under root: pytest closes it to the server's user."""
+    with tempfile.TemporaryDirectory(prefix="djtasks-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

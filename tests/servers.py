@@ -15,8 +15,9 @@ from pathlib import Path
 
 import django
 
-from testproject.postgres.cluster import TUNING, Cluster, Mode, embedded, version_of
+from testproject.postgres.cluster import TUNING, Cluster, Mode, embedded, postmaster, version_of
 from testproject.postgres.shared import DATA, SharedServer
+from tests.waits import wait_until
 
 #: Debian's folders, and those of PostgreSQL's own packages on other systems.
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
@@ -92,6 +93,12 @@ class Server:
     def stop(self, mode: Mode = "fast") -> None:
         """Stop the server; "immediate" is a crash: nothing is written any more, and the next start recovers."""
         self.cluster.stop(mode)
+
+    def kill(self) -> None:
+        """End the server's main process with no chance to clean up; the next start waits for its children's end."""
+        if process := postmaster(self.cluster.data):
+            process.kill()
+        wait_until(lambda: not self.running(), "the killed server is gone")
 
     def start(self) -> None:
         """Start the server again, on the same data and port."""

@@ -99,9 +99,9 @@ def demo(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[st
 
 
 def test_the_demo_takes_a_complete_census_with_the_embedded_server_and_leaves_no_process(
-    tree: Path, tmp_path: Path, marked: dict[str, str]
+    tree: Path, server_folder: Path, marked: dict[str, str]
 ) -> None:
-    running = demo({**marked, "POSTGRES_FOLDER": str(tmp_path / "postgres")}, "--dir", str(tree))
+    running = demo({**marked, "POSTGRES_FOLDER": str(server_folder)}, "--dir", str(tree))
     said, _ = running.communicate()
     assert running.returncode == 0, said
     assert "The census: 31 files, 510 lines, 60 functions, 30 classes" in said

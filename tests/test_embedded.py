@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from testproject.postgres.cluster import postmaster, stop
 from testproject.postgres.shared import CHECKOUT, DATA
+from tests.waits import wait_until
 
 #: Holds the server until its standard input is closed. With an argument it forks, and of the two only the one that is
 #: named goes on; the parent waits for a child that ends.
@@ -62,10 +62,9 @@ class Holder:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "postgres"
-    yield place
-    for data in tmp_path.glob(f"*/{DATA}"):
+def folder(server_folder: Path) -> Iterator[Path]:
+    yield server_folder / "postgres"
+    for data in server_folder.glob(f"*/{DATA}"):
         stop(data, "immediate")
 
 
@@ -84,15 +83,6 @@ def hold(folder: Path) -> Iterator[Callable[..., Holder]]:
 
 def running(folder: Path) -> bool:
     return postmaster(folder / DATA) is not None
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def guards(folder: Path) -> list[psutil.Process]:
@@ -125,7 +115,7 @@ def test_a_killed_process_does_not_keep_the_server(folder: Path, hold: Callable[
 
 def test_the_server_stops_when_its_only_user_was_killed(folder: Path, hold: Callable[..., Holder]) -> None:
     hold().ready().kill()
-    assert eventually(lambda: not running(folder) and not guards(folder))
+    wait_until(lambda: not running(folder) and not guards(folder), "server and guard are gone")
 
 
 def test_a_forked_child_that_ends_does_not_stop_its_parents_server(folder: Path, hold: Callable[..., Holder]) -> None:
@@ -143,7 +133,7 @@ def test_a_forked_child_that_outlives_its_parent_still_has_the_server(
     assert running(folder)
     assert parent.process.stdin
     parent.process.stdin.close()
-    assert eventually(lambda: not running(folder))
+    wait_until(lambda: not running(folder), "the server is gone")
 
 
 def test_the_server_starts_again_after_everything_was_killed_and_its_number_is_anothers(
@@ -152,10 +142,10 @@ def test_the_server_starts_again_after_everything_was_killed_and_its_number_is_a
     holder = hold().ready()
     server = postmaster(folder / DATA)
     assert server
-    for process in [*guards(folder), *server.children(recursive=True), server]:
+    for process in [*guards(folder), server]:
         process.kill()
     holder.kill()
-    assert eventually(lambda: not running(folder))
+    wait_until(lambda: not running(folder), "the server is gone")
     file = folder / DATA / "postmaster.pid"
     _, _, rest = file.read_text().partition("\n")
     file.write_text(f"{os.getpid()}\n{rest}")
@@ -177,7 +167,7 @@ def test_a_folder_made_anew_under_the_same_name_is_not_touched_by_the_old_ones_g
     folder.rename(folder.with_name("moved"))
     new = hold().ready()
     old.kill()
-    assert eventually(lambda: len(guards(folder)) == 1)
+    wait_until(lambda: len(guards(folder)) == 1, "the old guard is gone")
     assert running(folder)
     new.end()
     assert not running(folder)

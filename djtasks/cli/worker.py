@@ -7,6 +7,7 @@ from typing import Any
 
 from djtasks.conf import settings
 from djtasks.log import level_of
+from djtasks.registry import import_default_modules
 from djtasks.worker.identity import node_name
 from djtasks.worker.options import POOLS, WorkerOptions, consumed_queues
 from djtasks.worker.worker import Worker, start_logging
@@ -73,4 +74,5 @@ def run(given: Mapping[str, Any]) -> int:
     """Run a worker until it is told to stop; returns its exit code. Raises ImproperlyConfigured."""
     options = worker_options(given)
     start_logging(options)
+    import_default_modules()
     return Worker(options).run()

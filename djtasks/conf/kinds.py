@@ -7,7 +7,7 @@ timedelta …), or raises `Unfit`, whose text says what is wrong with it. Kinds 
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta, tzinfo
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -121,7 +121,7 @@ def _read_queues(value: Any) -> dict[str, dict[str, Any]]:
                 raise Unfit(f"must map the queue {name!r} to a dict of options, not {options!r}")
             queues[queue_name(name)] = dict(options or {})
         return queues
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if not isinstance(value, list | tuple | set | frozenset):
         raise _unfit("a list of queues, or a dict of name to options", value)
     queues = {}
     for item in value:
@@ -136,7 +136,8 @@ def _queue_options(queue: Any) -> dict[str, Any]:
 
 
 def _read_routes(value: Any) -> Any:
-    if not callable(value) and not isinstance(value, str | Mapping | list | tuple):
+    router = callable(value) or hasattr(value, "route_for_task")
+    if not router and not isinstance(value, str | Mapping | list | tuple):
         raise _unfit("a dict, a list of routes, a function or its dotted name", value)
     return value
 
@@ -165,11 +166,10 @@ def _read_zone(value: Any) -> tzinfo:
 
 
 def _read_log_level(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return logging.getLevelName(value)
-    if not isinstance(value, str) or value.upper() not in logging.getLevelNamesMapping():
+    name = logging.getLevelName(value) if isinstance(value, int) else value
+    if not isinstance(name, str) or name.upper() not in logging.getLevelNamesMapping():
         raise _unfit("the name of a logging level", value)
-    return value.upper()
+    return name.upper()
 
 
 def _read_format(value: Any) -> str:

@@ -45,9 +45,10 @@ def did_you_mean(key: str) -> str | None:
     """The setting that `key` was probably meant to be; None when nothing is near."""
     if key in FORMERLY:
         return FORMERLY[key]
-    upper: str = upper_name(key)
+    upper: str = upper_name(key).replace("CELERYBEAT_", "BEAT_")
     for prefix in ("", "CELERY_", "CELERYD_", "DJTASKS_"):
-        if (name := upper.removeprefix(prefix)) in KINDS:
+        name = upper.removeprefix(prefix)
+        if name in KINDS or name in IGNORED or name in LATER:
             return name
     if near := difflib.get_close_matches(upper, KINDS, n=1, cutoff=0.75):
         return str(near[0])

@@ -8,6 +8,7 @@ for.
 from collections.abc import Collection, Sequence
 from typing import Any, LiteralString, NamedTuple
 
+from djtasks.db.arrays import Bigints, Smallints, Texts
 from djtasks.db.connections import Connection, rows
 from djtasks.messages import Claimed
 
@@ -76,17 +77,17 @@ def claim(
     lost; names in `unknown` are left alone. Returns the messages and their positions. A worker without a row of its
     own gets nothing.
     """
-    lanes, lows, highs, afters = map(list, zip(*scans, strict=True))
+    lanes, lows, highs, afters = zip(*scans, strict=True)
     params = {
         "owner": owner,
         "first": first,
-        "lanes": lanes,
-        "lows": lows,
-        "highs": highs,
-        "afters": afters,
+        "lanes": Texts(lanes),
+        "lows": Smallints(lows),
+        "highs": Smallints(highs),
+        "afters": Bigints(afters),
         "limit": limit,
-        "rerun": list(rerun),
-        "unknown": list(unknown),
+        "rerun": Texts(rerun),
+        "unknown": Texts(unknown),
     }
     found = conn.execute(CLAIM, params, binary=True).fetchall()
     found.sort()

@@ -1,7 +1,7 @@
 """Connections: Django's own, lent for the caller's transaction, and private ones for what runs beside it."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, LiteralString, Protocol
 
 import psycopg
@@ -9,6 +9,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from djtasks.conf import settings
+from djtasks.db import arrays
 
 #: What our plans stand on: a claim must read its index in order, however stale the statistics are.
 SESSION = (
@@ -56,6 +57,26 @@ def rows(conn: Connection, query: LiteralString, params: Mapping[str, Any] | Seq
         return found
 
 
+@contextmanager
+def _on_wrapper(wrapper: BaseDatabaseWrapper) -> Iterator[psycopg.Cursor[Any]]:
+    with wrapper.wrap_database_errors, psycopg.Cursor(wrapper.connection) as cursor:
+        arrays.register(cursor)
+        yield cursor
+
+
+def binary_cursor(conn: Any) -> AbstractContextManager[psycopg.Cursor[Any]] | None:
+    """A cursor that takes binary arrays, in the same transaction; None where every statement is to be logged.
+
+    Django's own cursor writes parameters into the statement's text, which takes longer than the server's work.
+    """
+    if isinstance(conn, psycopg.Connection):
+        return conn.cursor()
+    if conn.queries_logged or conn.execute_wrappers:
+        return None
+    conn.ensure_connection()
+    return _on_wrapper(conn)
+
+
 def borrow(alias: str | None = None) -> BaseDatabaseWrapper:
     """Django's connection of this thread to the task database (or to `alias`): the caller's own transaction."""
     return connections[alias or settings.DATABASE]
@@ -80,9 +101,16 @@ def open_private(purpose: str, alias: str | None = None) -> psycopg.Connection:
         # A transaction-pooling proxy refuses start-up options, and would hand the session's settings to others.
         params["options"] = f"{params.get('options', '')} {SESSION}".strip()
     params = {**KEEPALIVE, **params, "application_name": f"djtasks {purpose}"}
-    return psycopg.connect(
+    conn = psycopg.connect(
         **params, autocommit=True, prepare_threshold=None if behind_proxy else 3, cursor_factory=psycopg.Cursor
     )
+    arrays.register(conn)
+    return conn
+
+
+def listens() -> bool:
+    """Whether LISTEN works: behind a transaction-pooling proxy it would be another session's."""
+    return not pooled(borrow())
 
 
 class Link:

@@ -7,6 +7,7 @@ refused, because the message has meanwhile become somebody else's.
 from collections.abc import Collection, Sequence
 from typing import Any, LiteralString
 
+from djtasks.db.arrays import Bigints, Blobs, Booleans, Floats, Texts, Uuids
 from djtasks.db.connections import Connection, rows
 from djtasks.messages import Outcome
 
@@ -51,6 +52,10 @@ FINISH: LiteralString = """
             headers = excluded.headers, body = excluded.body, body_content_type = excluded.body_content_type,
             body_content_encoding = excluded.body_content_encoding
         WHERE djtasks_result.done IS NULL
+    ), closed AS (
+        UPDATE djtasks_result AS r SET done = statement_timestamp()
+        FROM gone
+        WHERE r.id = gone.id AND NOT gone.store AND r.done IS NULL
     )
     SELECT id::text FROM gone
 """
@@ -59,28 +64,28 @@ FINISH: LiteralString = """
 def finish(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str | None) -> set[str]:
     """End the messages and store their results; return the ids whose fence still held.
 
-    `worker` is the name of the node that ran them. Locks are taken in id order.
+    Needs a private connection. `worker` is the name of the node that ran them. Locks are taken in id order.
     """
     ordered = sorted(outcomes, key=_by_id)
-    columns = list(zip(*ordered, strict=True))
-    params: dict[str, Any] = dict(zip(_FINISH_PARAMS, map(list, columns), strict=False))
+    columns = zip(*ordered, strict=True)
+    params: dict[str, Any] = {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=False)}
     params["owner"] = owner
     params["worker"] = worker
     return {row[0] for row in rows(conn, FINISH, params)}
 
 
 #: The parameters of FINISH in the order of Outcome's fields; `runtime` and `again` are not written.
-_FINISH_PARAMS = (
-    "claims",
-    "ids",
-    "states",
-    "results",
-    "content_types",
-    "content_encodings",
-    "tracebacks",
-    "stores",
-    "keeps",
-    "starts",
+_PARAMS = (
+    ("claims", Bigints),
+    ("ids", Uuids),
+    ("states", Texts),
+    ("results", Blobs),
+    ("content_types", Texts),
+    ("content_encodings", Texts),
+    ("tracebacks", Texts),
+    ("stores", Booleans),
+    ("keeps", Booleans),
+    ("starts", Floats),
 )
 
 

@@ -1,4 +1,6 @@
-"""Messages: enqueue, release, retry, park, promote. They are taken in `djtasks.db.claims`, ended in `djtasks.db.finish`.
+"""Messages: enqueue, release, retry, park, promote.
+
+They are taken in `djtasks.db.claims` and ended in `djtasks.db.finish`.
 
 A claim hands out a fence, the worker's incarnation (`owner`) and a number of the worker's own counter (`claim`);
 every later statement about the message shows it, and touches nothing if it is no longer the row's.
@@ -7,7 +9,8 @@ every later statement about the message shows it, and touches nothing if it is n
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, LiteralString
 
-from djtasks.db.connections import Connection, rows
+from djtasks.db.arrays import Blobs, Floats, Integers, Smallints, Texts, Uuids
+from djtasks.db.connections import Connection, binary_cursor, rows
 from djtasks.messages import Message, Outcome
 
 Fence = tuple[int, str]
@@ -52,31 +55,58 @@ ENQUEUE_ANEW: LiteralString = (
 )
 
 
+#: The eta, countdown, expires and expires_in of a message that has none of them.
+_AT_ONCE = (None, None, None, None)
+#: One message that may run at once, as nearly all calls are: a third of ENQUEUE's cost where nothing is prepared.
+ENQUEUE_ONE: LiteralString = """
+    INSERT INTO djtasks_message (
+        id, name, queue, lane, body, content_type, content_encoding, priority, retries, headers
+    )
+    VALUES (
+        %(id)s, %(name)s, %(queue)s, %(queue)s, %(body)s, %(content_type)s, %(content_encoding)s, %(priority)s,
+        %(retries)s, %(headers)s
+    )
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id::text
+"""
+
+
 def enqueue(conn: Connection, messages: Sequence[Message], *, anew: bool = False) -> set[str]:
     """Write the messages; return the ids that were not there yet.
 
     `anew` also deletes the terminal results which have the ids that were written.
     """
-    columns = list(zip(*messages, strict=True))
-    params = dict(zip(_ENQUEUE_PARAMS, map(list, columns), strict=True))
-    return {row[0] for row in rows(conn, ENQUEUE_ANEW if anew else ENQUEUE, params)}
+    if len(messages) == 1 and not anew and messages[0][7:11] == _AT_ONCE:
+        return {row[0] for row in rows(conn, ENQUEUE_ONE, messages[0]._asdict())}
+    query = ENQUEUE_ANEW if anew else ENQUEUE
+    columns = zip(*messages, strict=True)
+    if len(messages) >= MANY and (binary := binary_cursor(conn)) is not None:
+        params = {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=True)}
+        with binary as cursor:
+            return {row[0] for row in cursor.execute(query, params, binary=True)}
+    return {
+        row[0]
+        for row in rows(conn, query, {name: list(each) for (name, _), each in zip(_PARAMS, columns, strict=True)})
+    }
 
 
+#: From so many messages on, binary arrays are worth a cursor that Django does not log.
+MANY = 100
 #: The parameters of ENQUEUE in the order of Message's fields.
-_ENQUEUE_PARAMS = (
-    "ids",
-    "names",
-    "queues",
-    "bodies",
-    "content_types",
-    "content_encodings",
-    "priorities",
-    "etas",
-    "countdowns",
-    "expiries",
-    "expire_ins",
-    "retries",
-    "headers",
+_PARAMS = (
+    ("ids", Uuids),
+    ("names", Texts),
+    ("queues", Texts),
+    ("bodies", Blobs),
+    ("content_types", Texts),
+    ("content_encodings", Texts),
+    ("priorities", Smallints),
+    ("etas", Floats),
+    ("countdowns", Floats),
+    ("expiries", Floats),
+    ("expire_ins", Floats),
+    ("retries", Integers),
+    ("headers", Texts),
 )
 
 

@@ -4,6 +4,7 @@ Who makes a row runnable commits first, reads in a new statement who sleeps, and
 costs a poll's delay.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from typing import LiteralString
 
@@ -20,25 +21,25 @@ def worker_channel(incarnation: int) -> str:
     return f"djtasks_worker_{incarnation}"
 
 
-#: One more than there are messages: the freshest heartbeat may belong to a worker that has just died.
-RING_WORKERS: LiteralString = """
-    SELECT pg_notify('djtasks_worker_' || sleeping.incarnation, '')
-    FROM (
-        SELECT incarnation FROM djtasks_worker
-        WHERE idle AND queues ?| %(queues)s::text[]
-            AND incarnation <> %(but)s
-        ORDER BY heartbeat DESC
-        LIMIT %(count)s
-    ) AS sleeping
-"""
+#: So plain because every enqueue asks it, mostly to learn that nobody sleeps: what is left is done in Python.
+SLEEPERS: LiteralString = "SELECT incarnation, queues::text FROM djtasks_worker WHERE idle ORDER BY heartbeat DESC"
+RING: LiteralString = "SELECT pg_notify(channel, '') FROM unnest(%(channels)s::text[]) AS channel"
 
 
 def ring_workers(conn: Connection, queues: Collection[str], messages: int = 1, but: int = 0) -> int:
     """Wake sleeping workers of these queues, enough for that many messages; return how many were rung.
 
-    Call it after the commit that made the messages runnable. `but` is the incarnation not to wake.
+    Call it after the commit that made the messages runnable. `but` is the incarnation not to wake. One more is rung
+    than there are messages: the freshest heartbeat may belong to a worker that has just died.
     """
-    return len(rows(conn, RING_WORKERS, {"queues": list(queues), "count": messages + 1, "but": but}))
+    channels = [
+        worker_channel(incarnation)
+        for incarnation, names in rows(conn, SLEEPERS)
+        if incarnation != but and not set(queues).isdisjoint(json.loads(names))
+    ][: messages + 1]
+    if channels:
+        rows(conn, RING, {"channels": channels})
+    return len(channels)
 
 
 RING_WAITERS: LiteralString = """

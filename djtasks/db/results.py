@@ -35,7 +35,7 @@ FETCH_ENDED: LiteralString = """
         body, body_content_type, body_content_encoding, headers,
         extract(epoch FROM created)::float8, extract(epoch FROM started)::float8, extract(epoch FROM done)::float8
     FROM djtasks_result
-    WHERE id = ANY (%(ids)s::uuid[]) AND done IS NOT NULL
+    WHERE id = ANY (%(ids)s::uuid[]) AND done IS NOT NULL AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
 """
 
 
@@ -73,7 +73,8 @@ def known(conn: Connection, ids: Sequence[str]) -> set[str]:
     return {row[0] for row in rows(conn, ENDED, {"ids": list(ids)})}
 
 
-#: `claim` 0 stands for a report from outside the task's own run: it needs no fence, but an id that is known.
+#: `claim` 0 stands for a report from outside the task's own run: it needs no fence, but an id that is known. The
+#: message is locked against its end, so that no report comes after a finish which stores nothing.
 REPORT: LiteralString = """
     WITH report AS (
         SELECT *
@@ -81,16 +82,22 @@ REPORT: LiteralString = """
             %(claims)s::bigint[], %(ids)s::uuid[], %(states)s::text[], %(metas)s::bytea[],
             %(content_types)s::text[], %(content_encodings)s::text[]
         ) AS reported (claim, id, state, meta, content_type, content_encoding)
+    ), unended AS MATERIALIZED (
+        SELECT
+            m.id, m.owner, m.claim, m.created, m.retries, m.priority, m.name, m.queue,
+            report.state, report.meta, report.content_type, report.content_encoding
+        FROM report JOIN djtasks_message AS m ON m.id = report.id
+        WHERE report.claim = 0 OR (m.owner = %(owner)s AND m.claim = report.claim)
+        FOR KEY SHARE OF m
     )
     INSERT INTO djtasks_result (
         id, owner, claim, created, started, retries, priority, state, name, queue, worker,
         content_type, content_encoding, result
     )
     SELECT
-        m.id, m.owner, m.claim, m.created, statement_timestamp(), m.retries, m.priority, report.state, m.name, m.queue,
-        %(worker)s, report.content_type, report.content_encoding, report.meta
-    FROM report JOIN djtasks_message AS m ON m.id = report.id
-    WHERE report.claim = 0 OR (m.owner = %(owner)s AND m.claim = report.claim)
+        id, owner, claim, created, statement_timestamp(), retries, priority, state, name, queue, %(worker)s,
+        content_type, content_encoding, meta
+    FROM unended
     ON CONFLICT (id) DO UPDATE SET
         owner = excluded.owner, claim = excluded.claim, retries = excluded.retries, state = excluded.state,
         worker = coalesce(excluded.worker, djtasks_result.worker), content_type = excluded.content_type,

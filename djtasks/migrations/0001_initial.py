@@ -1,9 +1,9 @@
 """The tables, the sequence that orders messages, and the storage settings of what churns."""
 
 import django.db.models.functions.datetime
-import djtasks.models.message
 from django.db import migrations, models
 
+import djtasks.models.message
 
 CREATE_POSITION = "CREATE SEQUENCE djtasks_message_position AS bigint"
 DROP_POSITION = "DROP SEQUENCE IF EXISTS djtasks_message_position"

@@ -9,11 +9,21 @@ import pickle
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from djtasks.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured
+from djtasks.exceptions import (
+    ContentDisallowed,
+    DecodeError,
+    EncodeError,
+    ImproperlyConfigured,
+    SoftTimeLimitExceeded,
+)
 from djtasks.serializers import json, more
 from djtasks.serializers.json import register_type
 
 __all__ = ["Serializer", "dumps", "find", "loads", "names", "register", "register_type", "unregister"]
+
+
+#: Raised while a value is encoded, and not because of the value: a soft time limit may strike anywhere in a task.
+_OTHERS = (ImproperlyConfigured, MemoryError, SoftTimeLimitExceeded)
 
 
 class Serializer(NamedTuple):
@@ -70,7 +80,7 @@ def dumps(value: Any, serializer: str = "json") -> tuple[str, bytes]:
     chosen = _by_name.get(serializer) or find(serializer)
     try:
         body = chosen.dumps(value)
-    except (ImproperlyConfigured, MemoryError):
+    except _OTHERS:
         raise
     except RecursionError as error:
         raise EncodeError(f"{chosen.name} cannot encode the value: it is nested too deeply") from error
@@ -92,7 +102,7 @@ def loads(body: bytes, content_type: str, accept: Collection[str]) -> Any:
         raise DecodeError(f"no serializer here reads {content_type!r}; register it where the worker can import it")
     try:
         return chosen.loads(body)
-    except (ImproperlyConfigured, MemoryError):
+    except _OTHERS:
         raise
     except RecursionError as error:
         raise DecodeError(f"{chosen.name} cannot decode the bytes: the value is nested too deeply") from error

@@ -9,10 +9,10 @@ the same name, arguments and text.
 import contextlib
 import functools
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from djtasks.exceptions import EncodeError, safe_repr
+from djtasks.exceptions import EncodeError, SoftTimeLimitExceeded, safe_repr
 from djtasks.serializers import dumps, json, loads
 
 #: The longest text, and the longest arguments in JSON, that are stored; in characters.
@@ -24,11 +24,10 @@ def encode_exception(exc: BaseException, serializer: str = "json") -> tuple[str,
 
     Raises ImproperlyConfigured when there is no such serializer or its library is missing.
     """
-    data = exception_to_data(exc, serializer)
     try:
-        return dumps(data, serializer)
+        return dumps(exception_to_data(exc, serializer), serializer)
     except EncodeError:
-        return dumps(data)
+        return dumps(exception_to_data(exc))
 
 
 def decode_exception(body: bytes, content_type: str, accept: Collection[str]) -> BaseException:
@@ -47,6 +46,8 @@ def exception_to_data(exc: BaseException, serializer: str = "json") -> dict[str,
     """
     try:
         text = str(exc)[:LENGTH_MAX]
+    except SoftTimeLimitExceeded:
+        raise
     except Exception:
         text = safe_repr(exc)
     text = _portable(text, serializer)
@@ -60,7 +61,7 @@ def exception_to_data(exc: BaseException, serializer: str = "json") -> dict[str,
 
 
 def exception_from_data(data: object) -> BaseException:
-    """The exception that `data`, as `exception_to_data` made it, describes. Never raises.
+    """The exception that `data`, as `exception_to_data` made it, describes. Raises nothing but SoftTimeLimitExceeded.
 
     That is the class called with the arguments; or, where this raises or prints another text, an instance of a
     subclass that prints the stored one; or, where the class is not to be had, is no exception or would end the
@@ -74,7 +75,7 @@ def exception_from_data(data: object) -> BaseException:
     found = _imported(module, name)
     if found is not None:
         # The class's own constructor, or its __str__, may raise whatever it likes.
-        with contextlib.suppress(Exception):
+        with _suppressed():
             made = found(*args)
             if text is None or str(made) == text:
                 return made
@@ -82,17 +83,28 @@ def exception_from_data(data: object) -> BaseException:
         text = str(args[0]) if len(args) == 1 else str(args)
     for base in (found, Exception):
         # Some classes cannot be subclassed, and some names no class can have.
-        with contextlib.suppress(Exception):
+        with _suppressed():
             return _made_stand_in(base or Exception, name, module, args, text)
     return Exception(text)
 
 
+@contextlib.contextmanager
+def _suppressed() -> Iterator[None]:
+    """Nothing that a class does when it is called or printed matters, but for the time limit of the task around it."""
+    try:
+        yield
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:
+        return
+
+
 def _constructor_arguments(exc: BaseException) -> tuple[Any, ...]:
     """What `type(exc)` is to be called with: `args`, unless the class says otherwise (OSError, with its file name)."""
-    with contextlib.suppress(Exception):
-        cls, args, *_state = exc.__reduce__()
-        if cls is type(exc) and isinstance(args, tuple):
-            return args
+    with _suppressed():
+        made_of = exc.__reduce__()
+        if isinstance(made_of, tuple) and made_of[0] is type(exc) and isinstance(made_of[1], tuple):
+            return made_of[1]
     return exc.args
 
 
@@ -102,6 +114,8 @@ def _portable(value: Any, serializer: str) -> Any:
         for name in {"json", serializer}:
             content_type, body = dumps(value, name)
             loads(body, content_type, (name,))
+    except SoftTimeLimitExceeded:
+        raise
     except Exception:
         return safe_repr(value).encode("ascii", "backslashreplace").decode()
     return value

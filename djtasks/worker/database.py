@@ -12,7 +12,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from djtasks.db.connections import CONFLICTS, LOST, Link
+from djtasks.db.connections import CONFLICTS, LOST, Link, listens
 
 logger = logging.getLogger("djtasks.worker")
 
@@ -65,7 +65,7 @@ class Database:
             conn.add_notify_handler(lambda _: self.rung())
             self._conn, self._descriptor, self._channel = conn, conn.fileno(), ""
             self.selector.register(self._descriptor, selectors.EVENT_READ, self.read_notifications)
-        if self._channel != self.channel:
+        if self._channel != self.channel and listens():
             # A channel's name cannot be a parameter; this one is a constant and a number.
             conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.channel)))
             self._channel = self.channel

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from djtasks.conf import settings
 from djtasks.exceptions import ImproperlyConfigured
+from djtasks.routing import known_queues
 
 POOLS = ("prefork", "threads", "solo")
 
@@ -75,12 +76,11 @@ def consumed_queues(wanted: list[str] | None, excluded: list[str]) -> tuple[str,
 
     Raises ImproperlyConfigured for a queue that TASK_CREATE_MISSING_QUEUES=False does not allow.
     """
-    declared = list(settings.TASK_QUEUES or ())
+    declared = known_queues()
     if wanted and not settings.TASK_CREATE_MISSING_QUEUES:
         for name in wanted:
             if name not in declared and name != settings.TASK_DEFAULT_QUEUE:
                 raise ImproperlyConfigured(
                     f"--queues names {name!r}, which is not in TASK_QUEUES, and TASK_CREATE_MISSING_QUEUES is off"
                 )
-    names = wanted or declared or [settings.TASK_DEFAULT_QUEUE]
-    return tuple(dict.fromkeys(name for name in names if name not in excluded))
+    return tuple(dict.fromkeys(name for name in wanted or declared if name not in excluded))

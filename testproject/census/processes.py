@@ -19,7 +19,7 @@ PATIENCE = 15.0
 
 
 class Process:
-    """One running command, leader of a process group that nothing else is in; its output goes to a file."""
+    """One running command, leader of a session of its own; its output goes to a file."""
 
     def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -52,26 +52,31 @@ class Process:
 
     def kill(self) -> None:
         """End the process without a chance to clean up, and nothing but it."""
-        self._popen.send_signal(signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ask the process to end, and kill it and its children when it takes too long."""
+        """Ask the process to end, and wait until it and all it has started have; kill those that take too long."""
         if self._stopped:
             return
         os.kill(self.pid, signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE
-        while not (self.ended() and self._is_alone()) and time.monotonic() < deadline:
+        while not (self.ended() and not self._descendants()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        os.killpg(self.pid, signal.SIGKILL)
+        self.kill()
+        for process in self._descendants():
+            process.kill()
         self._popen.wait()
         self._stopped = True
 
-    def _is_alone(self) -> bool:
-        return not any(
-            process.pid != self.pid and process.status() != psutil.STATUS_ZOMBIE
-            for process in psutil.process_iter()
-            if _group_of(process.pid) == self.pid
-        )
+    def _descendants(self) -> list[psutil.Process]:
+        """What lives in the session that the process leads; the session's number is its own until it is waited for."""
+        return [
+            process
+            for process in psutil.process_iter(["status"])
+            if process.pid != self.pid
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+            and _session_of(process.pid) == self.pid
+        ]
 
 
 class Processes:
@@ -100,8 +105,8 @@ class Processes:
         self._folder.cleanup()
 
 
-def _group_of(pid: int) -> int | None:
+def _session_of(pid: int) -> int | None:
     try:
-        return os.getpgid(pid)
+        return os.getsid(pid)
     except ProcessLookupError:
         return None

@@ -42,6 +42,7 @@ TUNING: Mapping[str, str] = {
 }
 START_SECONDS = 60
 STOP_SECONDS = 60
+ORPHAN_SECONDS = 20
 
 
 class ServerError(RuntimeError):
@@ -75,10 +76,10 @@ def postmaster(data: Path) -> psutil.Process | None:
     """The server process that runs on this data folder, or None."""
     try:
         process = psutil.Process(int((data / "postmaster.pid").read_text().split("\n", 1)[0]))
-        # After a crash or in another container the number may belong to someone else by now.
-        return process if Path(process.cwd()) == data.resolve() else None
     except (OSError, ValueError, psutil.Error):
         return None
+    # After a crash or in another container the number may belong to someone else by now.
+    return process if _works_in(process, data) else None
 
 
 def stop(data: Path, mode: Mode = "fast", *, seconds: float = STOP_SECONDS) -> bool:
@@ -189,9 +190,16 @@ class Cluster:
 
     def _forget_the_dead(self) -> None:
         """Remove the lock files of a server that was killed: their number may be another process's by now."""
+        if not (self.data / "postmaster.pid").exists():
+            return
+        # Its children end by themselves, but until they have, a new server must not touch the same files.
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while orphans := [process for process in psutil.process_iter() if _works_in(process, self.data)]:
+            if time.monotonic() > deadline:
+                raise ServerError(f"The server in {self.data} is dead, but its processes live: {orphans}")
+            time.sleep(0.05)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         socket = self.socket_folder / f".s.PGSQL.{self.socket_port}"
-        socket.unlink(missing_ok=True)
         socket.with_name(socket.name + ".lock").unlink(missing_ok=True)
 
     def _wait_until_ready(self) -> None:
@@ -225,6 +233,14 @@ class Cluster:
             return "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-20:])
         except OSError:
             return ""
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    """Whether a process is a server's: all of them work in the data folder."""
+    try:
+        return Path(process.cwd()) == data.resolve()
+    except (OSError, psutil.Error):
+        return False
 
 
 def _servant() -> pwd.struct_passwd | None:

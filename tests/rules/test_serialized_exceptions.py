@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djtasks.exceptions import ImproperlyConfigured, Reject, Retry, TaskRevokedError
+from djtasks import serializers
+from djtasks.exceptions import ImproperlyConfigured, Reject, Retry, SoftTimeLimitExceeded, TaskRevokedError
 from djtasks.serializers.exceptions import (
     LENGTH_MAX,
     decode_exception,
@@ -169,6 +170,21 @@ def test_what_would_end_the_reader_comes_back_as_an_ordinary_exception_of_that_n
     assert (type(again).__name__, str(again)) == (type(error).__name__, str(error))
 
 
+def test_a_time_limit_that_strikes_while_an_exception_is_rebuilt_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = exception_to_data(Plain("x"))
+
+    def strike(self: Plain, *args: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(Plain, "__init__", strike)
+    with pytest.raises(SoftTimeLimitExceeded):
+        exception_from_data(data)
+
+
+def test_a_time_limit_itself_comes_back() -> None:
+    assert isinstance(there_and_back(SoftTimeLimitExceeded(5)), SoftTimeLimitExceeded)
+
+
 def test_a_class_that_is_not_here_is_stood_in_for_by_name_and_text() -> None:
     data = {"exc_type": "Outer.Gone", "exc_module": "no.such.module", "exc_message": ["a", 1], "exc_text": "a!"}
     again = exception_from_data(data)
@@ -228,7 +244,11 @@ json_values = st.recursive(
 )
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("exc_type", "exc_module", "exc_message", "exc_text"), json_values)))
+@given(
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("exc_type", "exc_module", "exc_message", "exc_text"), json_values)
+    )
+)
 def test_whatever_stands_in_the_database_becomes_an_exception(data: dict[str, Any]) -> None:
     assert isinstance(exception_from_data(data), Exception)
 
@@ -253,6 +273,19 @@ def test_a_retry_comes_back_with_its_text() -> None:
 def test_exceptions_in_json_are_read_whatever_is_accepted() -> None:
     content_type, body = encode_exception(ValueError("x"))
     assert isinstance(decode_exception(body, content_type, ["msgpack"]), ValueError)
+
+
+def test_an_exception_that_its_serializer_cannot_take_is_stored_in_json() -> None:
+    def refuse(value: Any) -> bytes:
+        raise TypeError("only numbers")
+
+    serializers.register("numbers", refuse, float, "text/x-numbers")
+    try:
+        content_type, body = encode_exception(ValueError("x"), "numbers")
+    finally:
+        serializers.unregister("numbers")
+    assert content_type == "application/json"
+    assert repr(decode_exception(body, content_type, ["numbers"])) == "ValueError('x')"
 
 
 def test_an_unknown_serializer_is_an_error_also_for_exceptions() -> None:

@@ -1,5 +1,6 @@
 """Values to bytes and back."""
 
+import contextlib
 import datetime
 import decimal
 import enum
@@ -15,13 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djtasks import serializers
-from djtasks.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured
+from djtasks.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured, SoftTimeLimitExceeded
 from djtasks.serializers import dumps, loads, register, register_type
 from djtasks.serializers.optional import library
 
 ALL = ("json", "pickle", "yaml", "msgpack")
 
-# What an offset of less than a minute does to a time is Python's own affair.
 zones = st.one_of(st.none(), st.timezones(no_cache=True), st.just(datetime.UTC))
 scalars = st.one_of(
     st.none(),
@@ -76,11 +76,9 @@ def test_a_type_is_kept_next_to_a_dict_that_looks_like_the_wire_form() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_json_are_a_decode_error_or_a_value(body: bytes) -> None:
-    try:
+def test_any_bytes_are_a_value_or_a_decode_error(body: bytes) -> None:
+    with contextlib.suppress(DecodeError):
         loads(body, "application/json", ["json"])
-    except DecodeError as error:
-        assert str(error).startswith("json cannot decode the bytes")
 
 
 @pytest.mark.parametrize(
@@ -105,9 +103,10 @@ def test_the_types_travel_in_the_form_that_kombu_writes_and_reads(value: Any, te
 
 
 @given(st.datetimes(timezones=zones))
-def test_a_datetime_keeps_its_moment_and_its_offset(value: datetime.datetime) -> None:
+def test_a_datetime_keeps_its_reading_and_its_offset(value: datetime.datetime) -> None:
     again = round_trip(value)
-    assert (again, again.utcoffset()) == (value, value.utcoffset())
+    # Not `==`: a moment that the clocks jumped over equals none in another zone.
+    assert (again.isoformat(), again.utcoffset()) == (value.isoformat(), value.utcoffset())
 
 
 def test_a_decimal_keeps_its_digits_and_its_kind() -> None:
@@ -234,6 +233,15 @@ def test_a_json_method_that_raises_is_an_encode_error() -> None:
 
     with pytest.raises(EncodeError, match="no such thing"):
         dumps(Broken())
+
+
+def test_a_time_limit_that_strikes_while_a_value_is_encoded_is_no_encode_error() -> None:
+    class Slow:
+        def __json__(self) -> Any:
+            raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        dumps(Slow())
 
 
 # -- which serializer ---------------------------------------------------------------------------------------------

@@ -130,6 +130,7 @@ class Pool(ABC):
     def kill(self) -> None:
         """End the slots at once, whatever they do."""
 
+    @abstractmethod
     def join(self, seconds: float) -> None:
         """After `close`: wait until the slots have ended, so many seconds at the most."""
 

@@ -16,13 +16,14 @@ import time
 from types import FrameType
 from typing import Any, NamedTuple, Never
 
-from django.db import close_old_connections, connections, reset_queries, transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from djtasks import log, signals, tracer
 from djtasks.conf import settings
 from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Claimed, Progress
+from djtasks.worker.hygiene import clean_connections, drop_inherited
 from djtasks.worker.pools import packets
 from djtasks.worker.pools.slots import Slots
 
@@ -97,7 +98,8 @@ class Child:
 
     def report(self, progress: Progress) -> None:
         """Send a state that is no end up to the worker, which stores it."""
-        packets.send(self.outcomes, ("progress", *progress))
+        # A state may be a member of an enum, which does not travel.
+        packets.send(self.outcomes, ("progress", *progress._replace(state=str(progress.state))))
 
     def used_up(self, done: int) -> bool:
         """Whether this child is to be replaced."""
@@ -122,12 +124,6 @@ class Child:
         raise SoftTimeLimitExceeded(limit)
 
 
-def clean_connections() -> None:
-    """What Django does at the start and at the end of a request."""
-    reset_queries()
-    close_old_connections()
-
-
 def resident() -> int:
     """The largest resident memory this process has had, in KiB."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -141,10 +137,7 @@ def run_child(slot: int, tasks: socket.socket, outcomes: socket.socket, slots: S
         child = Child(slot, tasks, outcomes, slots, options)
         signal.signal(signal.SIGUSR1, child.on_soft_limit)
         random.seed()
-        # Inherited objects stand for sessions of another process: dropped, never closed.
-        for alias in list(connections):
-            with contextlib.suppress(AttributeError):
-                del connections[alias]
+        drop_inherited()
         log.set_process_name(f"ForkPoolWorker-{slot + 1}")
         if signals.worker_process_init.receivers:
             signals.worker_process_init.send(sender=None)

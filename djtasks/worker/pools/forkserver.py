@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import django
 
+from djtasks.registry import import_default_modules
 from djtasks.worker.pools import packets
 from djtasks.worker.pools.child import ChildOptions, run_child
 from djtasks.worker.pools.slots import Slots
@@ -259,6 +260,7 @@ def main(arguments: str) -> Any:
     """A fork server that was executed rather than forked."""
     control, life, memory, count, options = json.loads(arguments)
     django.setup()
+    import_default_modules()
     Server(
         socket.socket(fileno=control), life, Slots(count, memory), ChildOptions._make(options).with_logging()
     ).serve()

@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 from types import FrameType
 
-from django.db import close_old_connections, reset_queries
-
 from djtasks import tracer
 from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Progress
+from djtasks.worker.hygiene import clean_connections
 from djtasks.worker.pools.base import Event, Job, Lost, Pool
 
 
@@ -53,8 +52,7 @@ class SoloPool(Pool):
             job = self._waiting.popleft()
             self._running = job
             self._soft = job.soft
-            reset_queries()
-            close_old_connections()
+            clean_connections()
             if job.soft is not None:
                 signal.setitimer(signal.ITIMER_REAL, job.soft)
             try:
@@ -65,7 +63,7 @@ class SoloPool(Pool):
                 if job.soft is not None:
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 self._soft = None
-                close_old_connections()
+                clean_connections()
             self.pace.saw(outcome.runtime)
             self._events.append(outcome)
         events, self._events = self._events, []
@@ -88,6 +86,9 @@ class SoloPool(Pool):
 
     def close(self) -> None:
         """Nothing to do: nothing runs while the worker decides."""
+
+    def join(self, seconds: float) -> None:
+        """Nothing to wait for."""
 
     def kill(self) -> None:
         """Give up the job whose run was broken off, if there is one."""

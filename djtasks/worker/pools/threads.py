@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Sequence
 
-from django.db import close_old_connections, connections, reset_queries
+from django.db import connections
 
 from djtasks import tracer
 from djtasks.messages import Outcome, Progress
+from djtasks.worker.hygiene import clean_connections
 from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unstarted
 
 
@@ -71,13 +72,12 @@ class ThreadsPool(Pool):
     def _run(self, job: Job) -> None:
         claim = job.message.claim
         self._running.add(claim)
-        reset_queries()
-        close_old_connections()
+        clean_connections()
         try:
             self._say(tracer.trace(job.message, hostname=self.hostname, reporter=self._report))
         finally:
             self._running.discard(claim)
-            close_old_connections()
+            clean_connections()
 
     def _report(self, progress: Progress) -> None:
         self._say(progress)

@@ -1,0 +1,131 @@
+"""The site under test: a PostgreSQL of its own, Django in this process, and what the benchmarks ask the tables.
+
+The measuring connection is apart from Django's, so that looking does not change what is measured.
+"""
+
+import os
+from typing import Any, LiteralString, NamedTuple
+
+import django
+import psycopg
+from django.core.management import call_command
+from django.db import connection
+
+from testproject.postgres.cluster import postmaster
+from tests.servers import Server
+
+#: Said, not assumed: the figures are those of a server that loses nothing.
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+#: What is printed of the server's settings.
+SHOWN = (*DURABLE, "wal_level", "wal_sync_method", "shared_buffers", "max_wal_size", "checkpoint_timeout", "autovacuum")
+
+
+class Progress(NamedTuple):
+    """How far a drain has come."""
+
+    results: int
+    succeeded: int
+
+
+class Span(NamedTuple):
+    """When the first task began and when the last results were written, in seconds since the epoch."""
+
+    began: float
+    ended: float
+
+
+class Site:
+    """The server, the tables, and Django pointed at them. `close` removes all of it."""
+
+    def __init__(self, choice: str) -> None:
+        self.server = Server(choice, DURABLE)
+        os.environ["DATABASE_URL"] = self.server.url
+        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+        self._conn: psycopg.Connection[Any] | None = None
+
+    def prepare(self) -> None:
+        """Set Django up and make the tables."""
+        django.setup()
+        call_command("migrate", verbosity=0, interactive=False)
+
+    def close(self) -> None:
+        """Stop the server and remove its data."""
+        if self._conn is not None:
+            self._conn.close()
+        self.server.remove()
+
+    def ask(self, statement: LiteralString, *parameters: object) -> Any:
+        """The first row of the answer."""
+        if self._conn is None:
+            self._conn = psycopg.connect(self.server.url, autocommit=True, application_name="benchmarks")
+        return self._conn.execute(statement, parameters or None).fetchone()
+
+    def pid(self) -> int:
+        """The server's first process, the parent of all others."""
+        process = postmaster(self.server.cluster.data)
+        if process is None:
+            raise OSError("the benchmarks' PostgreSQL server is gone")
+        return process.pid
+
+    def settings(self) -> dict[str, str]:
+        """The settings of the server that matter for the figures."""
+        names = list(SHOWN)
+        row = self.ask("SELECT json_object_agg(name, current_setting(name)) FROM pg_settings WHERE name = ANY (%s)", names)
+        return {name: row[0][name] for name in names if name in row[0]}
+
+    def version(self) -> str:
+        """The server's version."""
+        return str(self.ask("SELECT current_setting('server_version')")[0])
+
+    def limit(self, seconds: float) -> None:
+        """Let no statement of this process take longer."""
+        milliseconds = str(max(1, int(1000 * seconds)))
+        statement: LiteralString = "SELECT set_config('statement_timeout', %s, false)"
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [milliseconds])
+        self.ask(statement, milliseconds)
+
+    def empty(self) -> None:
+        """Empty all tables, and write out what earlier phases have left for the next checkpoint."""
+        self.ask(
+            "WITH names AS (SELECT format('%I', tablename) AS name FROM pg_tables"
+            " WHERE schemaname = 'public' AND tablename LIKE 'djtasks\\_%')"
+            " SELECT string_agg(name, ', ') FROM names"
+        )
+        assert self._conn is not None
+        self._conn.execute("TRUNCATE djtasks_message, djtasks_result, djtasks_worker, djtasks_waiter")
+        self._conn.execute("CHECKPOINT")
+
+    def messages(self) -> int:
+        """How many tasks wait or run."""
+        return int(self.ask("SELECT count(*) FROM djtasks_message")[0])
+
+    def body_bytes(self) -> int:
+        """The size of the smallest body that waits."""
+        return int(self.ask("SELECT min(octet_length(body)) FROM djtasks_message")[0])
+
+    def registered(self) -> bool:
+        """Whether a worker has written its row, which it does when it is about to take its first task."""
+        return bool(self.ask("SELECT EXISTS (SELECT FROM djtasks_worker)")[0])
+
+    def idle(self) -> bool:
+        """Whether there is a worker, and it sleeps until it is rung."""
+        return bool(self.ask("SELECT EXISTS (SELECT FROM djtasks_worker WHERE idle)")[0])
+
+    def progress(self) -> Progress:
+        """How many results there are, and how many of them are successes."""
+        return Progress(*self.ask("SELECT count(*), count(*) FILTER (WHERE state = 'SUCCESS') FROM djtasks_result"))
+
+    def span(self) -> Span:
+        """From the start of the first task to the statement that wrote the last results."""
+        return Span(
+            *self.ask(
+                "SELECT extract(epoch FROM min(started))::float8, extract(epoch FROM max(done))::float8"
+                " FROM djtasks_result"
+            )
+        )
+
+    def returned(self) -> dict[str, bytes]:
+        """What tasks have returned, encoded, by id."""
+        found = self.ask("SELECT json_object_agg(id, convert_from(result, 'UTF8')) FROM djtasks_result")[0]
+        return dict(found or {})

@@ -1,0 +1,148 @@
+"""System checks."""
+
+import copy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from django.conf import LazySettings
+from django.core.checks import registry
+from django.db.utils import ConnectionHandler
+
+from djtasks import checks
+from djtasks.checks import check_deployment, check_settings
+from djtasks.serializers.optional import library
+
+POSTGRES: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "NAME": "x"}
+
+
+@pytest.fixture(autouse=True)
+def databases(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Give Django other databases to look at, none of which is connected to."""
+
+    def give(**aliases: dict[str, Any]) -> None:
+        monkeypatch.setattr(checks, "connections", ConnectionHandler(copy.deepcopy(aliases)))
+
+    give(default=POSTGRES)
+    return give
+
+
+def ids(settings: LazySettings, **values: Any) -> list[str | None]:
+    settings.DJTASKS = values
+    return [message.id for message in check_settings()]
+
+
+def test_the_default_settings_are_right(settings: LazySettings) -> None:
+    assert ids(settings) == []
+    assert check_deployment() == []
+
+
+def test_the_checks_are_registered_with_django(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = registry.CheckRegistry()
+    monkeypatch.setattr("django.core.checks.register", fresh.register)
+    checks.register_checks()
+    assert fresh.tags_available(deployment_checks=True) >= {"djtasks"}
+
+
+def test_a_misspelt_setting_is_an_error_with_a_guess(settings: LazySettings) -> None:
+    settings.DJTASKS = {"TASK_TIME_LIMT": 5}
+    [message] = check_settings()
+    assert (message.id, message.hint) == ("djtasks.E001", "Did you mean 'TASK_TIME_LIMIT'?")
+    assert check_deployment() == []
+
+
+def test_settings_of_other_servers_are_one_piece_of_information(settings: LazySettings) -> None:
+    settings.DJTASKS = {"BROKER_URL": "amqp://", "REDIS_HOST": "x"}
+    [message] = check_settings()
+    assert (message.id, "BROKER_URL, REDIS_HOST" in str(message.msg)) == ("djtasks.I001", True)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"TASK_ANNOTATIONS": {}}, ["djtasks.W001"]),
+        ({"DATABASE": "nowhere"}, ["djtasks.E002"]),
+        ({"TASK_SERIALIZER": "jsn"}, ["djtasks.E007"]),
+        ({"TASK_SERIALIZER": "yaml"}, ["djtasks.E008"]),
+        ({"TASK_SERIALIZER": "yaml", "ACCEPT_CONTENT": ["json", "application/x-yaml"]}, []),
+        ({"RESULT_SERIALIZER": "yaml", "ACCEPT_CONTENT": ["json", "yaml"]}, []),
+        ({"RESULT_SERIALIZER": "yaml", "RESULT_ACCEPT_CONTENT": ["json"]}, ["djtasks.E008"]),
+        ({"ACCEPT_CONTENT": ["json", "jsn"]}, ["djtasks.E009"]),
+        ({"TASK_COMPRESSION": "gzp"}, ["djtasks.E010"]),
+        ({"TASK_COMPRESSION": "zlib", "RESULT_COMPRESSION": "xz"}, []),
+        ({"TASK_ROUTES": "no.such.Router"}, ["djtasks.E011"]),
+        ({"TASK_ROUTES": {"a": {"queue": "x", "routing-key": "x"}}}, ["djtasks.W003"]),
+        ({"WORKER_POOL": "threads", "TASK_TIME_LIMIT": 5}, ["djtasks.W004"]),
+        ({"WORKER_POOL": "prefork", "TASK_TIME_LIMIT": 5}, []),
+    ],
+)
+def test_what_is_wrong_is_found(settings: LazySettings, values: dict[str, Any], found: list[str]) -> None:
+    assert ids(settings, **values) == found
+
+
+def test_a_database_that_is_not_postgresql_is_an_error(settings: LazySettings, databases: Callable[..., None]) -> None:
+    databases(default={"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"})
+    assert ids(settings) == ["djtasks.E003"]
+
+
+def test_a_django_that_uses_psycopg2_is_an_error(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psycopg, "__version__", "2.9.10 (dt dec pq3 ext lo64)")
+    assert ids(settings) == ["djtasks.E004"]
+
+
+def test_the_tasks_may_be_in_a_database_of_their_own(settings: LazySettings, databases: Callable[..., None]) -> None:
+    databases(default={"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, tasks=POSTGRES)
+    assert ids(settings, DATABASE="tasks") == []
+
+
+def test_tasks_in_another_database_cannot_be_part_of_the_transaction(
+    settings: LazySettings, databases: Callable[..., None]
+) -> None:
+    databases(default=POSTGRES, tasks=POSTGRES)
+    assert ids(settings, DATABASE="tasks", ENQUEUE="in_transaction") == ["djtasks.E005"]
+    assert ids(settings, DATABASE="default", ENQUEUE="in_transaction") == []
+
+
+def test_a_database_without_autocommit_is_an_error(settings: LazySettings, databases: Callable[..., None]) -> None:
+    databases(default={**POSTGRES, "AUTOCOMMIT": False})
+    assert ids(settings) == ["djtasks.E006"]
+
+
+def test_enqueueing_at_once_inside_atomic_requests_is_a_warning(
+    settings: LazySettings, databases: Callable[..., None]
+) -> None:
+    databases(default={**POSTGRES, "ATOMIC_REQUESTS": True})
+    assert ids(settings, ENQUEUE="immediately") == ["djtasks.W002"]
+    assert ids(settings, ENQUEUE="on_commit") == []
+
+
+def test_a_missing_library_is_an_error_that_says_how_to_install_it(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.cache_clear()
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    settings.DJTASKS = {"TASK_SERIALIZER": "msgpack", "ACCEPT_CONTENT": ["json", "msgpack"]}
+    [message] = check_settings()
+    assert (message.id, "pip install 'djtasks[msgpack]'" in str(message.msg)) == ("djtasks.E007", True)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [({"TASK_ALWAYS_EAGER": True}, ["djtasks.W010"]), ({"ACCEPT_CONTENT": ["json", "pickle"]}, ["djtasks.W011"])],
+)
+def test_what_is_wrong_in_production_only_is_found_there(
+    settings: LazySettings, values: dict[str, Any], found: list[str]
+) -> None:
+    settings.DJTASKS = values
+    assert check_settings() == []
+    assert [message.id for message in check_deployment()] == found
+
+
+def test_every_error_and_warning_says_what_to_do(settings: LazySettings, databases: Callable[..., None]) -> None:
+    databases(default={**POSTGRES, "AUTOCOMMIT": False, "ATOMIC_REQUESTS": True}, tasks=POSTGRES)
+    settings.DJTASKS = {"ENQUEUE": "immediately", "ACCEPT_CONTENT": ["yaml", "jsn"], "TASK_ROUTES": {"a": {"x": 1}}}
+    messages = [*check_settings(), *check_deployment()]
+    assert len(messages) == 6
+    assert all(message.hint for message in messages)

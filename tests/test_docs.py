@@ -1,0 +1,121 @@
+"""What the documentation shows is run."""
+
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.core.management import load_command_class
+from django.test import override_settings
+
+from djtasks.conf import problems
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: pathlib.Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+class Order:
+    """Stands in a snippet for a model of the reader's."""
+
+    class objects:
+        @staticmethod
+        def create(**_: Any) -> "Order":
+            return Order()
+
+    pk = 1
+
+
+def test_the_settings_page_says_what_the_settings_say() -> None:
+    spec = importlib.util.spec_from_file_location("make_settings", ROOT / "docs" / "make_settings.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/reference/settings.md").read_text() == module.page()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_the_documentation_leads_to_a_file(page: pathlib.Path) -> None:
+    targets = list(re.findall(r"\]\(([^)#:]+)\)", page.read_text()))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_line_of_the_documentation_is_understood(page: pathlib.Path) -> None:
+    parser = load_command_class("djtasks", "runworker").create_parser("manage.py", "runworker")
+    for block in blocks(page, "console"):
+        for line in block.splitlines():
+            if match := re.match(r"python manage\.py runworker([^#]*)", line):
+                parser.parse_args(match[1].split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_settings_snippet_is_free_of_problems(page: pathlib.Path) -> None:
+    for block in blocks(page, "python"):
+        if block.startswith("DJTASKS"):
+            found: dict[str, Any] = {}
+            exec(block, found)  # noqa: S102 -- our own documentation
+            assert problems(found["DJTASKS"]) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_snippets_of_the_calling_guide_run() -> None:
+    said: list[int] = []
+    space: dict[str, Any] = {"__name__": "guide", "Order": Order, "said": said}
+    prepared = "\n".join(
+        f"@shared_task(name='guide.{name}')\ndef {name}(*args): said.append(len(args))"
+        for name in ("send_receipt", "audit", "page_somebody")
+    )
+    source = [
+        f"from djtasks import AsyncResult, shared_task\n{prepared}",
+        *blocks(ROOT / "docs/guide/calling.md", "python"),
+    ]
+    with override_settings(DJTASKS={"TASK_ALWAYS_EAGER": True, "TASK_STORE_EAGER_RESULT": True}):
+        for block in source:
+            exec(block.replace("range(100_000)", "range(100)"), space)  # noqa: S102 -- our own documentation
+    assert sorted(said) == [0, 1, 1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_quick_start_of_the_readme_works_in_a_new_project(tmp_path: pathlib.Path, database_url: str) -> None:
+    settings, tasks = re.split(r"# shop/tasks\.py.*\n", blocks(ROOT / "README.md", "python")[0])
+    tasks, view = re.split(r"# shop/views\.py\n", tasks)
+    run = lambda *command: subprocess.run(  # noqa: E731
+        command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True, timeout=60
+    )
+    env = {key: value for key, value in os.environ.items() if key not in {"DJANGO_SETTINGS_MODULE", "EXTRA_APPS"}}
+    run(sys.executable, "-m", "django", "startproject", "mysite", ".")
+    run(sys.executable, "-m", "django", "startapp", "shop")
+    config = tmp_path / "mysite" / "settings.py"
+    config.write_text(
+        config.read_text()
+        + "\nimport environ\nDATABASES = {'default': environ.Env().db('DATABASE_URL')}\n"
+        + settings.replace("...", "*INSTALLED_APPS, 'shop'")
+    )
+    (tmp_path / "shop" / "tasks.py").write_text(tasks.replace("...", "return f'receipt {order_id}'"))
+    run(sys.executable, "manage.py", "migrate", "djtasks")
+    worker = subprocess.Popen(
+        [sys.executable, "manage.py", "runworker", "-l", "INFO"], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL
+    )
+    try:
+        call = view.splitlines()[0].partition("#")[0].replace("order.pk", "7").strip()
+        answer = run(
+            sys.executable,
+            "manage.py",
+            "shell",
+            "-c",
+            f"from shop.tasks import send_receipt; print({call}.get(timeout=30))",
+        )
+        assert "receipt 7" in answer.stdout
+    finally:
+        worker.terminate()
+        assert worker.wait(timeout=30) == 0
