@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:8000
 SAY := @printf '\033[1m%s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test lint format types layers build clean
+.PHONY: help venv demo run test bench lint format types layers build clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of:"
@@ -20,7 +20,7 @@ venv: $(READY) ## make the virtual environment and install everything for develo
 $(READY): setup.cfg pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(SAY) "Installing djtasks for development into $(VENV), with $$($(PY) --version)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: $(READY) ## the whole trip on real input (DIR=folder scans it, CHAOS=1 kills the worker mid-way)
@@ -45,6 +45,10 @@ test: $(READY) ## the tests, on every PostgreSQL found (SERVERS="embedded" choos
 		$(PY) -m pytest $(ARGS) || failed="$$failed $$server"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "The tests failed on:$$failed"; exit 1; fi
+
+bench: $(READY) ## how fast it is, and what it costs (AGAINST=celery compares, ARGS="--quick --sql" goes along)
+	$(SAY) "Measuring djtasks on a PostgreSQL of its own$(if $(AGAINST), against $(AGAINST))"
+	@$(PY) -m benchmarks $(if $(AGAINST),--against $(AGAINST)) $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(SAY) "Checking rules and format with ruff"

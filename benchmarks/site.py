@@ -10,6 +10,7 @@ import django
 import psycopg
 from django.core.management import call_command
 from django.db import connection
+from psycopg import sql
 
 from testproject.postgres.cluster import postmaster
 from tests.servers import Server
@@ -54,11 +55,19 @@ class Site:
             self._conn.close()
         self.server.remove()
 
-    def ask(self, statement: LiteralString, *parameters: object) -> Any:
-        """The first row of the answer."""
+    def connection(self) -> psycopg.Connection[Any]:
+        """The connection that measures."""
         if self._conn is None:
             self._conn = psycopg.connect(self.server.url, autocommit=True, application_name="benchmarks")
-        return self._conn.execute(statement, parameters or None).fetchone()
+        return self._conn
+
+    def rows(self, statement: LiteralString, *parameters: object) -> list[Any]:
+        """The answer."""
+        return self.connection().execute(statement, parameters or None).fetchall()
+
+    def ask(self, statement: LiteralString, *parameters: object) -> Any:
+        """The first row of the answer."""
+        return self.rows(statement, *parameters)[0]
 
     def pid(self) -> int:
         """The server's first process, the parent of all others."""
@@ -69,9 +78,10 @@ class Site:
 
     def settings(self) -> dict[str, str]:
         """The settings of the server that matter for the figures."""
-        names = list(SHOWN)
-        row = self.ask("SELECT json_object_agg(name, current_setting(name)) FROM pg_settings WHERE name = ANY (%s)", names)
-        return {name: row[0][name] for name in names if name in row[0]}
+        found = dict(
+            self.rows("SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY (%s)", list(SHOWN))
+        )
+        return {name: found[name] for name in SHOWN if name in found}
 
     def version(self) -> str:
         """The server's version."""
@@ -87,14 +97,10 @@ class Site:
 
     def empty(self) -> None:
         """Empty all tables, and write out what earlier phases have left for the next checkpoint."""
-        self.ask(
-            "WITH names AS (SELECT format('%I', tablename) AS name FROM pg_tables"
-            " WHERE schemaname = 'public' AND tablename LIKE 'djtasks\\_%')"
-            " SELECT string_agg(name, ', ') FROM names"
-        )
-        assert self._conn is not None
-        self._conn.execute("TRUNCATE djtasks_message, djtasks_result, djtasks_worker, djtasks_waiter")
-        self._conn.execute("CHECKPOINT")
+        tables = self.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE %s", r"djtasks\_%")
+        names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in tables)
+        self.connection().execute(sql.SQL("TRUNCATE {}").format(names))
+        self.connection().execute("CHECKPOINT")
 
     def messages(self) -> int:
         """How many tasks wait or run."""
@@ -127,5 +133,4 @@ class Site:
 
     def returned(self) -> dict[str, bytes]:
         """What tasks have returned, encoded, by id."""
-        found = self.ask("SELECT json_object_agg(id, convert_from(result, 'UTF8')) FROM djtasks_result")[0]
-        return dict(found or {})
+        return dict(self.rows("SELECT id::text, result FROM djtasks_result"))

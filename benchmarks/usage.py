@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -54,3 +55,25 @@ def weigh(pids: Iterable[int]) -> list[Weight]:
         )
         found.append(Weight(pid, total, anonymous, file + shared))
     return found
+
+
+def files_alone(pids: Iterable[int]) -> int:
+    """The bytes of files that these processes have in memory, each page counted once, whoever else has it, too.
+
+    The proportional set size falls with every process of another tree that runs the same interpreter. This is what
+    the tree would have to itself: of each mapping, as much as the process has that has most of it.
+    """
+    most: Counter[tuple[str, str]] = Counter()
+    for pid in pids:
+        found: Counter[tuple[str, str]] = Counter()
+        place = None
+        with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as mappings:
+            for line in mappings:
+                name, *fields = line.split()
+                if not name.endswith(":"):
+                    # range, permissions, offset, device, inode, path
+                    place = (" ".join(fields[4:]), fields[1]) if fields[3] != "0" else None
+                elif place and name in ("Rss:", "Anonymous:"):
+                    found[place] += (1024 if name == "Rss:" else -1024) * int(fields[0])
+        most |= found
+    return most.total()

@@ -16,5 +16,6 @@ class DjtasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        """Django has loaded all models."""
         register_checks()
         autodiscover()

@@ -112,6 +112,7 @@ _SAID = (
     "correlation_id",
     "reply_to",
 )
+_HEADER_OPTIONS = frozenset({*_SAID, *_PROPERTIES, "headers", "time_limit", "soft_time_limit"})
 _OPTIONS = frozenset(CallOptions.__annotations__) - _CANVAS
 
 
@@ -221,6 +222,9 @@ def headers(options: Mapping[str, Any], task: Any, frame: Frame | None, own_id: 
 
     `own_id` is the caller's own text for an id. Raises EncodeError, TypeError, ValueError.
     """
+    if own_id is None and _HEADER_OPTIONS.isdisjoint(options):
+        time_limits(options, task)
+        return lineage(frame)
     said: dict[str, Any] = {}
     if frame is not None:
         said["root_id"] = frame.request.root_id or frame.request.id

@@ -77,12 +77,15 @@ class Context:
         self.__dict__ = kwargs
 
     def update(self, *args: Any, **kwargs: Any) -> None:
+        """As a dict's `update`."""
         self.__dict__.update(*args, **kwargs)
 
     def clear(self) -> None:
+        """Forget all that is known."""
         self.__dict__.clear()
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The attribute of this name, or `default` when there is none."""
         return getattr(self, key, default)
 
     @property
@@ -196,6 +199,7 @@ top = _top.get
 
 
 def push(frame: Frame) -> None:
+    """Make `frame` the innermost one."""
     frame.previous = _top.get()
     _top.set(frame)
 
@@ -242,8 +246,8 @@ def get_current_request() -> Context | None:
 
 def report(progress: Progress) -> bool:
     """Hand `progress` to whoever runs this task. False when nobody does: not in a worker."""
-    frame = _top.get()
-    send = reporter if frame is None or frame.reporter is None else frame.reporter
+    # A task that is called as a function inside another one reports to where that one does.
+    send = next((frame.reporter for frame in frames() if frame.reporter is not None), reporter)
     if send is None:
         return False
     send(progress)

@@ -4,7 +4,7 @@ import difflib
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
@@ -15,6 +15,7 @@ from djtasks.task import Task
 P = ParamSpec("P")
 R = TypeVar("R")
 Naming = Callable[[str, str], str]
+Exceptions = type[BaseException] | Collection[type[BaseException]]
 
 logger = logging.getLogger("djtasks")
 
@@ -31,8 +32,8 @@ class TaskOptions(TypedDict, total=False):
     typing: bool
     max_retries: int | None
     default_retry_delay: float
-    autoretry_for: tuple[type[BaseException], ...]
-    dont_autoretry_for: tuple[type[BaseException], ...]
+    autoretry_for: Exceptions
+    dont_autoretry_for: Exceptions
     retry_kwargs: Mapping[str, Any]
     retry_backoff: bool | float
     retry_backoff_max: float
@@ -50,7 +51,7 @@ class TaskOptions(TypedDict, total=False):
     acks_on_failure_or_timeout: bool | None
     reject_on_worker_lost: bool | None
     track_started: bool | None
-    throws: tuple[type[BaseException], ...]
+    throws: Exceptions
     expires: float | timedelta | datetime | None
     priority: int | None
     queue: Any

@@ -19,10 +19,10 @@ from djtasks.result import AsyncResult, assert_will_not_block
 from djtasks.routing import route
 from djtasks.states import PENDING, PROPAGATE_STATES, READY_STATES, RETRY, REVOKED, SUCCESS
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class EagerResult(AsyncResult[R]):
+class EagerResult(AsyncResult[R_co]):
     """The result of a task that has run already, in this process."""
 
     __slots__ = ("_guarded", "_ret", "_state", "_traceback")
@@ -77,11 +77,11 @@ class EagerResult(AsyncResult[R]):
         interval: float = 0.5,
         no_ack: bool = True,
         follow_parents: bool = True,
-        callback: Callable[[str, R], Any] | None = None,
+        callback: Callable[[str, R_co], Any] | None = None,
         on_message: Any = None,
         on_interval: Callable[[], Any] | None = None,
         disable_sync_subtasks: bool = True,
-    ) -> R:
+    ) -> R_co:
         """What the task returned, or raise what it raised (without `propagate`: return it); None if it was ignored."""
         if disable_sync_subtasks and self._guarded:
             assert_will_not_block()
@@ -89,7 +89,7 @@ class EagerResult(AsyncResult[R]):
 
     wait = get
 
-    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R], Any] | None = None) -> R:
+    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R_co], Any] | None = None) -> R_co:
         """As `get`."""
         value: Any = self._ret
         if self._state in PROPAGATE_STATES:
@@ -99,7 +99,7 @@ class EagerResult(AsyncResult[R]):
             value = None
         if callback is not None:
             callback(self.id, value)
-        answer: R = value
+        answer: R_co = value
         return answer
 
     def revoke(self, *args: Any, **kwargs: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from djtasks import calls, outbox, signals
 from djtasks.conf import settings
 from djtasks.current import Frame, running
+from djtasks.delivery import Posting
 from djtasks.exceptions import safe_repr
 from djtasks.ids import as_task_id, new_task_id
 from djtasks.messages import Message
@@ -74,7 +75,7 @@ def publish_many(
                 _announce_after(message, args, kwargs)
 
     ignored = _ignored(options.get("ignore_result"), task)
-    posting = outbox.Posting(False, ignored, _retries(options.get("retry")), options.get("retry_policy"))
+    posting = Posting(False, ignored, _retries(options.get("retry")), options.get("retry_policy"))
     outbox.enqueue_many(messages(), mode=_mode(options, task), using=options.get("using"), posting=posting)
     return Results(ids, ignored)
 

@@ -22,7 +22,7 @@ from djtasks.messages import Stored
 from djtasks.payload import unpack_call, unpack_exception, unpack_value
 from djtasks.states import EXCEPTION_STATES, FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, SUCCESS
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _UNREAD: Any = object()
 _joins_allowed: ContextVar[bool] = ContextVar("djtasks_joins_allowed", default=False)
@@ -47,7 +47,7 @@ def assert_will_not_block() -> None:
         )
 
 
-class AsyncResult(Generic[R]):
+class AsyncResult(Generic[R_co]):
     """One task's state and result, by its id.
 
     An id that nobody knows is PENDING, as is a task that waits; `exists()` tells them apart.
@@ -192,11 +192,11 @@ class AsyncResult(Generic[R]):
         interval: float = 0.5,
         no_ack: bool = True,
         follow_parents: bool = True,
-        callback: Callable[[str, R], Any] | None = None,
+        callback: Callable[[str, R_co], Any] | None = None,
         on_message: Any = None,
         on_interval: Callable[[], Any] | None = None,
         disable_sync_subtasks: bool = True,
-    ) -> R:
+    ) -> R_co:
         """Wait until the task has ended, and return what it returned; None at once if its result is ignored.
 
         Waits `timeout` seconds (None: for ever). With `propagate` an exception of the task is raised, without it is
@@ -240,14 +240,14 @@ class AsyncResult(Generic[R]):
             return
         self._stored = waiting.wait_for(task_id, timeout, interval, on_interval)
 
-    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R], Any] | None = None) -> R:
+    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R_co], Any] | None = None) -> R_co:
         """The result as it is now; an exception is raised if the task has ended in it and `propagate` is true."""
         state, value = self._read()
         if propagate and state in PROPAGATE_STATES:
             raise value if isinstance(value, BaseException) else TaskError(f"the task {self.id} failed: {value!r}")
         if callback is not None:
             callback(self.id, value)
-        answer: R = value
+        answer: R_co = value
         return answer
 
     maybe_reraise = maybe_throw
@@ -332,7 +332,7 @@ class AsyncResult(Generic[R]):
         return type(self), (self._id, None, self.task_name, None, self.parent)
 
 
-class Results(Sequence[AsyncResult[R]]):
+class Results(Sequence[AsyncResult[R_co]]):
     """The results of many calls, in their order. It keeps 16 bytes a call, and makes an AsyncResult when asked."""
 
     __slots__ = ("_ids", "_ignored")
@@ -345,19 +345,19 @@ class Results(Sequence[AsyncResult[R]]):
         return len(self._ids) // 16
 
     @overload
-    def __getitem__(self, index: int) -> AsyncResult[R]: ...
+    def __getitem__(self, index: int) -> AsyncResult[R_co]: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[AsyncResult[R]]: ...
+    def __getitem__(self, index: slice) -> list[AsyncResult[R_co]]: ...
 
-    def __getitem__(self, index: int | slice) -> AsyncResult[R] | list[AsyncResult[R]]:
+    def __getitem__(self, index: int | slice) -> AsyncResult[R_co] | list[AsyncResult[R_co]]:
         if isinstance(index, slice):
             return [self._result(number) for number in range(len(self))[index]]
         return self._result(range(len(self))[index])
 
-    def _result(self, number: int) -> AsyncResult[R]:
+    def _result(self, number: int) -> AsyncResult[R_co]:
         text = self._ids[number * 16 : number * 16 + 16].hex()
-        result: AsyncResult[R] = AsyncResult(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+        result: AsyncResult[R_co] = AsyncResult(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
         result.ignored = self._ignored
         return result
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from djtasks.conf import settings
+from djtasks.exceptions import ImproperlyConfigured
 from djtasks.log import level_of
 from djtasks.registry import import_default_modules
 from djtasks.worker.identity import node_name
@@ -43,6 +44,10 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
     def chosen(option: str, setting: str) -> Any:
         return getattr(settings, setting) if given.get(option) is None else given[option]
 
+    try:
+        loglevel = level_of(given.get("loglevel") or "WARNING")
+    except ValueError as error:
+        raise ImproperlyConfigured(f"--loglevel: {error}") from error
     pool = chosen("pool", "WORKER_POOL")
     concurrency = chosen("concurrency", "WORKER_CONCURRENCY")
     if concurrency is None:
@@ -58,7 +63,7 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
         max_memory_per_child=chosen("max_memory_per_child", "WORKER_MAX_MEMORY_PER_CHILD"),
         prefetch_multiplier=chosen("prefetch_multiplier", "WORKER_PREFETCH_MULTIPLIER"),
         soft_shutdown_timeout=settings.WORKER_SOFT_SHUTDOWN_TIMEOUT,
-        loglevel=level_of(given.get("loglevel") or "WARNING"),
+        loglevel=loglevel,
         logfile=given.get("logfile"),
         purge=bool(given.get("purge")),
         quiet=bool(given.get("quiet")),
@@ -73,6 +78,9 @@ def cpus() -> int:
 def run(given: Mapping[str, Any]) -> int:
     """Run a worker until it is told to stop; returns its exit code. Raises ImproperlyConfigured."""
     options = worker_options(given)
-    start_logging(options)
+    try:
+        start_logging(options)
+    except OSError as error:
+        raise ImproperlyConfigured(f"the log file cannot be written: {error}") from error
     import_default_modules()
     return Worker(options).run()

@@ -239,7 +239,7 @@ class Settings:
     )
 
     # -- the log
-    LOG_ARGUMENTS: bool = option(False, FLAG, "Whether arguments and return values may stand in log lines.")
+    LOG_ARGUMENTS: bool = option(False, FLAG, "Whether arguments may stand in log lines.")
     WORKER_HIJACK_ROOT_LOGGER: bool = option(
         True, FLAG, "Whether a worker replaces the handlers of the root logger.", "CELERYD_HIJACK_ROOT_LOGGER"
     )

@@ -27,8 +27,9 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 12_000,
 }
-#: The connection is gone, or never came to be: what was sent may or may not have happened.
-LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+#: The connection is gone, or never came to be, or leads to a server that only reads, as after a failover: what was
+#: sent may or may not have happened.
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 #: The database undid the transaction so that another could go on; the same statement may be sent again.
 CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 

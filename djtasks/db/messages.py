@@ -42,19 +42,6 @@ ENQUEUE: LiteralString = """
     RETURNING id::text
 """
 
-#: A first enqueue under an id of the caller's own forgets what an earlier task of that id has left.
-ENQUEUE_ANEW: LiteralString = (
-    "WITH enqueued AS ("
-    + ENQUEUE
-    + """), forgotten AS (
-        DELETE FROM djtasks_result AS r USING enqueued
-        WHERE r.id = enqueued.id::uuid AND r.done IS NOT NULL
-    )
-    SELECT id FROM enqueued
-"""
-)
-
-
 #: The eta, countdown, expires and expires_in of a message that has none of them.
 _AT_ONCE = (None, None, None, None)
 #: One message that may run at once, as nearly all calls are: a third of ENQUEUE's cost where nothing is prepared.
@@ -71,22 +58,18 @@ ENQUEUE_ONE: LiteralString = """
 """
 
 
-def enqueue(conn: Connection, messages: Sequence[Message], *, anew: bool = False) -> set[str]:
-    """Write the messages; return the ids that were not there yet.
-
-    `anew` also deletes the terminal results which have the ids that were written.
-    """
-    if len(messages) == 1 and not anew and messages[0][7:11] == _AT_ONCE:
+def enqueue(conn: Connection, messages: Sequence[Message]) -> set[str]:
+    """Write the messages; return the ids that were not there yet."""
+    if len(messages) == 1 and messages[0][7:11] == _AT_ONCE:
         return {row[0] for row in rows(conn, ENQUEUE_ONE, messages[0]._asdict())}
-    query = ENQUEUE_ANEW if anew else ENQUEUE
     columns = zip(*messages, strict=True)
     if len(messages) >= MANY and (binary := binary_cursor(conn)) is not None:
-        params = {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=True)}
         with binary as cursor:
-            return {row[0] for row in cursor.execute(query, params, binary=True)}
+            params = {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=True)}
+            return {row[0] for row in cursor.execute(ENQUEUE, params, binary=True)}
     return {
         row[0]
-        for row in rows(conn, query, {name: list(each) for (name, _), each in zip(_PARAMS, columns, strict=True)})
+        for row in rows(conn, ENQUEUE, {name: list(each) for (name, _), each in zip(_PARAMS, columns, strict=True)})
     }
 
 

@@ -65,12 +65,15 @@ def exists(conn: Connection, task_id: str) -> bool:
     return bool(rows(conn, EXISTS, {"id": task_id}))
 
 
-ENDED: LiteralString = "SELECT id::text FROM djtasks_result WHERE id = ANY (%(ids)s::uuid[])"
+AGES: LiteralString = """
+    SELECT id::text, extract(epoch FROM statement_timestamp() - created)::float8
+    FROM djtasks_result WHERE id = ANY (%(ids)s::uuid[])
+"""
 
 
-def known(conn: Connection, ids: Sequence[str]) -> set[str]:
-    """Which of these ids have a result row."""
-    return {row[0] for row in rows(conn, ENDED, {"ids": list(ids)})}
+def ages(conn: Connection, ids: Sequence[str]) -> dict[str, float]:
+    """How many seconds ago the tasks of these ids were called, for those that have a result row."""
+    return dict(rows(conn, AGES, {"ids": list(ids)}))
 
 
 #: `claim` 0 stands for a report from outside the task's own run: it needs no fence, but an id that is known. The
@@ -157,6 +160,20 @@ FORGET: LiteralString = "DELETE FROM djtasks_result WHERE id = ANY (%(ids)s::uui
 def forget(conn: Connection, ids: Sequence[str]) -> int:
     """Delete these results; return how many there were."""
     return len(rows(conn, FORGET, {"ids": list(ids)}))
+
+
+FORGET_ENDED: LiteralString = """
+    DELETE FROM djtasks_result WHERE id = ANY (%(ids)s::uuid[]) AND done IS NOT NULL RETURNING id::text
+"""
+
+
+def forget_ended(conn: Connection, ids: Sequence[str]) -> int:
+    """Delete what earlier tasks of these ids have left; return how many there were.
+
+    Call it in the transaction that has enqueued them anew: the INSERT may have waited for such a task's end, which only
+    a later statement sees.
+    """
+    return len(rows(conn, FORGET_ENDED, {"ids": list(ids)}))
 
 
 PRUNE: LiteralString = """

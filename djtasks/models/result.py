@@ -34,7 +34,16 @@ class Result(models.Model):
 
     class Meta:
         db_table = "djtasks_result"
-        indexes = (models.Index(fields=["done"], name="djtasks_result_done"),)
+        indexes = (
+            models.Index(fields=["done"], name="djtasks_result_done"),
+            # What a person looks for among millions. Both are partial: the result of a success touches neither.
+            models.Index(fields=["id"], name="djtasks_result_unfinished", condition=models.Q(done__isnull=True)),
+            models.Index(
+                fields=["state", "done", "id"],
+                name="djtasks_result_unsuccessful",
+                condition=models.Q(done__isnull=False) & ~models.Q(state="SUCCESS"),
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.name}[{self.id}] {self.state}"

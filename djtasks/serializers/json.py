@@ -110,7 +110,33 @@ def _wrapped(value: Any) -> Any:
     return [_wrapped(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=_default).encode
+def _make_encode() -> Callable[[Any], str]:
+    """`JSONEncoder.encode`, which makes its C encoder anew at each call, with one that is made once.
+
+    The C encoder's arguments are no promise of the standard library: where they do not fit, its own way is taken.
+    """
+    slow = json.JSONEncoder(separators=(",", ":"), default=_default).encode
+    make = getattr(json.encoder, "c_make_encoder", None)
+    sample = [1, {"a": "\u00e9", "b": [None, True]}, "c"]
+    try:
+        escape = json.encoder.encode_basestring_ascii
+        chunks = make(None, _default, escape, None, ":", ",", False, False, True)  # type: ignore[misc]
+        if "".join(chunks(sample, 0)) != slow(sample):
+            return slow
+    except TypeError:
+        return slow
+
+    def encode(value: Any) -> str:
+        try:
+            return "".join(chunks(value, 0))
+        except RecursionError:
+            # Too deep, or a value that contains itself: the other way tells which.
+            return slow(value)
+
+    return encode
+
+
+_encode = _make_encode()
 _decoder = json.JSONDecoder()
 _marked_decoder = json.JSONDecoder(object_hook=_marked)
 

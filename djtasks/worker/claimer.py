@@ -7,6 +7,7 @@ runnable after that claim sees that it sleeps, and rings it.
 import logging
 import random
 import time
+from collections.abc import Callable
 
 import psycopg
 
@@ -24,6 +25,9 @@ logger = logging.getLogger("djtasks.worker")
 #: A worker that has found work for this long says that it no longer sleeps, in seconds. Until then a ring too many
 #: costs less than two writes.
 BUSY_AFTER = 0.1
+#: A message that is due and still parked is another one's to promote at this moment: look again so much later.
+SOONEST = 0.01
+UNHEARD = -1
 
 
 class Disowned(Exception):
@@ -33,7 +37,7 @@ class Disowned(Exception):
 class Claimer:
     """Claims for one worker; belongs to the consumer's thread."""
 
-    def __init__(self, state: State, lanes: Lanes, registration: Registration) -> None:
+    def __init__(self, state: State, lanes: Lanes, registration: Callable[[], Registration]) -> None:
         self.state = state
         self.lanes = lanes
         self.registration = registration
@@ -43,14 +47,20 @@ class Claimer:
         self.drained = False
         #: When to look for what no ring announces, in monotonic seconds.
         self.poll_at = 0.0
-        #: How often the connection had been lost when the last claim's answer came.
+        #: How often the connection had been lost when the last claim's answers came; UNHEARD until they do.
         self._losses = 0
+        #: How often this worker was rung: a ring during a claim is for what that claim may not have seen.
+        self._rings = 0
+        self._rings_polled = 0
+        #: The last claim got all that it asked for: there may be more behind it.
+        self._full = False
         self._busy_since: float | None = None
         self._rerun = rerun_names()
 
     def rung(self) -> None:
-        """Somebody made a message runnable."""
+        """Somebody made a message runnable, or parked one that will be so soon."""
         self.drained = False
+        self._rings += 1
 
     def claim(self, conn: psycopg.Connection, room: int, losses: int) -> list[Claimed]:
         """Take up to `room` messages. Raises Disowned.
@@ -62,17 +72,22 @@ class Claimer:
         if losses != self._losses:
             self._reclaim(conn)
             self._losses, self.idle = losses, False
-        from_start = self.drained
+        # Until all answers are in, none of them counts: what a part of them took is given back.
+        self._losses = UNHEARD
+        rings, from_start = self._rings, not self._full
         if time.monotonic() >= self.poll_at:
-            self._poll(conn)
+            self.poll(conn)
             from_start = True
         found = self._take(conn, room, from_start=from_start)
         if len(found) < room and not (from_start and self.idle):
             # Nothing more in sight: say that we are about to sleep, and look once more, behind the marks too.
             self.say_idle(conn, True)
             found += self._take(conn, room - len(found), from_start=True)
-        self.drained = len(found) < room
-        self._note_busy(conn, found, full=len(found) == room)
+        self._full = len(found) == room
+        self.drained = not self._full and rings == self._rings
+        self._note_busy(conn)
+        self.state.take(found)
+        self._losses = losses
         return found
 
     def _take(self, conn: psycopg.Connection, room: int, *, from_start: bool) -> list[Claimed]:
@@ -89,17 +104,16 @@ class Claimer:
             unknown=sorted(state.unknown),
         )
         self.lanes.mark(found, positions)
-        state.take(found)
         return found
 
     def register(self, conn: psycopg.Connection) -> None:
         """Write this worker's row; a repeated INSERT finds its own."""
-        workers.register(conn, self.registration._replace(incarnation=self.state.incarnation))
+        workers.register(conn, self.registration()._replace(incarnation=self.state.incarnation))
         self.state.registered = self.state.incarnation
 
     def reincarnate(self) -> int:
         """Be a new worker from the next claim on. Returns how many messages were dropped."""
-        self.idle = self.drained = False
+        self.idle = self.drained = self._full = False
         return self.state.reincarnate(new_incarnation())
 
     def _reclaim(self, conn: psycopg.Connection) -> None:
@@ -111,13 +125,21 @@ class Claimer:
         if released:
             logger.warning("Released %d tasks of a claim whose answer was lost", len(released))
 
-    def _poll(self, conn: psycopg.Connection) -> None:
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it is about to sleep and was rung for what may have to wait a little: then it should `poll`."""
+        return self.drained and self._rings != self._rings_polled
+
+    def poll(self, conn: psycopg.Connection) -> None:
         """What a ring may not have told: whose time has come, and when the next one's does."""
+        rings = self._rings
         if promoted := messages.promote(conn):
+            self.drained = False
             self.ring_another(conn, len(promoted))
         interval = settings.WORKER_POLL_INTERVAL * random.uniform(0.75, 1.25)
         due = messages.next_eta(conn)
-        self.poll_at = time.monotonic() + (interval if due is None else max(0.0, min(interval, due)))
+        self.poll_at = time.monotonic() + (interval if due is None else max(SOONEST, min(interval, due)))
+        self._rings_polled = rings
 
     def say_idle(self, conn: psycopg.Connection, idle: bool) -> None:
         """Say whether this worker sleeps. Raises Disowned."""
@@ -126,8 +148,8 @@ class Claimer:
                 raise Disowned
             self.idle = idle
 
-    def _note_busy(self, conn: psycopg.Connection, found: list[Claimed], *, full: bool) -> None:
-        if not full:
+    def _note_busy(self, conn: psycopg.Connection) -> None:
+        if not self._full:
             self._busy_since = None
             return
         if self._busy_since is None:

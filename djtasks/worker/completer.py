@@ -14,6 +14,7 @@ import psycopg
 from djtasks.db import finish, messages, notify, results
 from djtasks.exceptions import EncodeError
 from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.states import IGNORED
 from djtasks.worker.state import State
 
 logger = logging.getLogger("djtasks.worker")
@@ -138,12 +139,17 @@ class Completer:
         self._let_go(outcome.claim for outcome in batch)
         self.refuse(outcome.id for outcome in late)
         self.state.counters.update(outcome.state for outcome in batch if outcome.id in accepted)
-        stored = [outcome.id for outcome in batch if outcome.store]
+        stored = [outcome.id for outcome in batch if outcome.store or outcome.state == IGNORED]
         if stored:
             notify.ring_waiters(conn, stored)
 
     def _write_outcomes(self, conn: psycopg.Connection, part: list[Outcome]) -> set[str]:
-        return finish.finish(conn, self.state.incarnation, part, self.worker)
+        if all(outcome.state != IGNORED for outcome in part):
+            return finish.finish(conn, self.state.incarnation, part, self.worker)
+        with conn.transaction():
+            written = finish.finish(conn, self.state.incarnation, part, self.worker)
+            finish.settle(conn, [outcome.id for outcome in part if outcome.state == IGNORED and outcome.id in written])
+        return written
 
     def _write_progress(self, conn: psycopg.Connection, part: list[Progress]) -> None:
         results.report(conn, part, self.state.incarnation, self.worker)

@@ -6,6 +6,7 @@ pool run, and tries again.
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import selectors
@@ -21,6 +22,7 @@ from djtasks.exceptions import TaskRevokedError, TimeLimitExceeded
 from djtasks.messages import Claimed, Outcome, Progress
 from djtasks.registry import tasks
 from djtasks.worker.claimer import Claimer, Disowned
+from djtasks.worker.clock import since_boot
 from djtasks.worker.completer import Completer
 from djtasks.worker.database import Database
 from djtasks.worker.limits import Limits
@@ -31,9 +33,6 @@ from djtasks.worker.state import State
 
 logger = logging.getLogger("djtasks.worker")
 
-#: A claim whose answer took longer than this share of WORKER_DEAD_AFTER is given back instead of begun: others may
-#: have declared this worker dead meanwhile.
-STALE_SHARE = 0.5
 #: The longest wait, in seconds, for what needs no deadline.
 LONGEST_WAIT = 5.0
 
@@ -55,6 +54,8 @@ class Consumer:
         self.accepting = True
         #: The pool is being killed: what it loses is no crash of the task's.
         self.killing = False
+        #: When the worker wants to be asked again at the latest, in monotonic seconds.
+        self.wake_at = math.inf
         #: Heartbeats could not be written: others may be about to declare this worker dead.
         self.stalled = False
         self._wake, self._waker = os.pipe()
@@ -76,7 +77,10 @@ class Consumer:
         if self.completer.due(idle=not self.pool.busy):
             self.flush()
         if room := self.room():
-            self.start_jobs(self.claim(room))
+            asked = since_boot()
+            self.start_jobs(self.claim(room), asked)
+            if self.claimer.looks_ahead:
+                self.database.attempt(self.claimer.poll)
         self.wait()
 
     def flush(self) -> None:
@@ -88,35 +92,40 @@ class Consumer:
         """How many messages to claim now."""
         if not self.accepting or self.stalled or self.database.down:
             return 0
-        if self.claimer.drained and time.monotonic() < self.claimer.poll_at:
-            return 0
-        return self.pool.room()
+        return 0 if self._sleeps() and time.monotonic() < self.claimer.poll_at else self.pool.room()
+
+    def _sleeps(self) -> bool:
+        """There is nothing to claim, and a ring would be heard."""
+        return self.claimer.drained and self.database.connected
 
     def wait(self) -> None:
         """Wait for an event, a ring, news, or the next thing to do; then take in what has happened."""
+        self.read_inbox()
         tend_at = self.pool.tend(time.monotonic())
         self.take_in_events()
+        self.database.hear()
         for key, _ in self.selector.select(self._timeout(tend_at)):
             key.data()
+        # First what may say that nothing more is to begin: the solo pool runs a task when it is asked for events.
+        self.read_inbox()
         self.take_in_events()
-        while not self.inbox.empty():
-            self.read(self.inbox.get_nowait())
 
     def _timeout(self, tend_at: float | None) -> float:
+        if not (self.accepting or self.pool.busy or self.completer.pending):
+            return 0.0
         now = time.monotonic()
-        wanted = [now + LONGEST_WAIT]
+        wanted = [now + LONGEST_WAIT, self.wake_at]
         if tend_at is not None:
             wanted.append(tend_at)
         if (due := self.completer.deadline()) is not None:
             wanted.append(max(due if self.pool.busy else now, self.database.retry_at))
         if self.accepting and not self.stalled and self.pool.room():
-            poll_at = self.claimer.poll_at if self.claimer.drained else now
+            poll_at = self.claimer.poll_at if self._sleeps() else now
             wanted.append(max(poll_at, self.database.retry_at))
         return max(0.0, min(wanted) - now)
 
     def claim(self, room: int) -> list[Claimed]:
         """Take up to `room` messages."""
-        began = time.monotonic()
         found: list[Claimed] = []
 
         def work(conn: psycopg.Connection) -> None:
@@ -126,13 +135,13 @@ class Consumer:
                 self.reincarnate()
 
         self.database.attempt(work)
-        if time.monotonic() - began > STALE_SHARE * settings.WORKER_DEAD_AFTER:
-            self.completer.release(message.claim for message in found)
-            return []
         return found
 
-    def start_jobs(self, found: list[Claimed]) -> None:
-        """Hand messages over to the pool; what cannot run here ends, or goes to others, at once."""
+    def start_jobs(self, found: list[Claimed], asked: float) -> None:
+        """Hand messages over to the pool; what cannot run here ends, or goes to others, at once.
+
+        They were claimed at `asked` (`since_boot`), or a little later.
+        """
         jobs: list[Job] = []
         for message in found:
             task = tasks.get(message.name)
@@ -141,7 +150,7 @@ class Consumer:
             elif message.expired:
                 self.completer.add(tracer.failure(message, TaskRevokedError("expired")))
             else:
-                jobs.append(Job(message, *self.limits.of(message, task)))
+                jobs.append(Job(message, *self.limits.of(message, task), asked))
         if not jobs:
             return
         if logger.isEnabledFor(logging.INFO):
@@ -168,6 +177,11 @@ class Consumer:
             self.completer.park(message.claim)
         else:
             self.completer.add(tracer.trace(message, hostname=self.name))
+
+    def read_inbox(self) -> None:
+        """Act on all that has been posted."""
+        while not self.inbox.empty():
+            self.read(self.inbox.get_nowait())
 
     def take_in_events(self) -> None:
         """What the pool has to say means something for the messages."""

@@ -43,6 +43,11 @@ class Database:
         """Whether it is being left alone."""
         return time.monotonic() < self.retry_at
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session, on which rings are heard."""
+        return self._conn is not None
+
     def attempt(self, work: Callable[[psycopg.Connection], object]) -> bool:
         """Do something; False if it did not happen, or may have: then do it again later."""
         if self.down:
@@ -86,10 +91,14 @@ class Database:
             return
         try:
             self._conn.pgconn.consume_input()
-            while self._conn.pgconn.notifies():
-                self.rung()
         except psycopg.Error as error:
             self.lost(error)
+        self.hear()
+
+    def hear(self) -> None:
+        """Take in the rings that came with the last answer: no selector tells of what has been read already."""
+        while self._conn is not None and self._conn.pgconn.notifies():
+            self.rung()
 
     def _unwatch(self) -> None:
         if self._conn is not None:

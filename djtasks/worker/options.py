@@ -39,14 +39,20 @@ class WorkerOptions(NamedTuple):
         found = []
         if self.pool not in POOLS:
             found.append(f"there is no pool {self.pool!r}; choose one of {', '.join(POOLS)}")
-        if self.concurrency < 1:
-            found.append(f"--concurrency must be at least 1, not {self.concurrency}")
+        for option, number, least in (
+            ("--concurrency", self.concurrency, 1),
+            ("--max-tasks-per-child", self.max_tasks_per_child, 1),
+            ("--max-memory-per-child", self.max_memory_per_child, 1),
+            ("--prefetch-multiplier", self.prefetch_multiplier, 0),
+        ):
+            if number is not None and number < least:
+                found.append(f"{option} must be at least {least}, not {number}")
         if self.pool == "solo" and self.concurrency > 1:
             found.append(f"the solo pool runs one task at a time; drop --concurrency {self.concurrency}")
         if not self.queues:
             found.append("no queue is left to consume; look at --queues, --exclude-queues and TASK_QUEUES")
         for option, value in (("--time-limit", self.time_limit), ("--soft-time-limit", self.soft_time_limit)):
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 found.append(f"{option} must be more than 0 seconds, not {value}")
         hard, soft = self.time_limit, self.soft_time_limit
         if hard is not None and soft is not None and soft > hard:

@@ -8,6 +8,7 @@ Whatever has not begun is given back at once; what is killed runs again or fails
 """
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from djtasks.conf import settings
 from djtasks.db import claims, finish, workers
 from djtasks.db.connections import LOST, borrow, open_private
 from djtasks.db.workers import Registration
-from djtasks.exceptions import ImproperlyConfigured, WorkerTerminate
+from djtasks.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
 from djtasks.messages import Outcome
 from djtasks.registry import tasks
 from djtasks.states import IGNORED
@@ -61,7 +62,7 @@ class Worker:
         self.consumer = Consumer(
             self.state,
             self.pool,
-            Claimer(self.state, Lanes(options.queues), self._registration()),
+            Claimer(self.state, Lanes(options.queues), self._registration),
             Limits(options.soft_time_limit, options.time_limit),
             options.hostname,
         )
@@ -101,7 +102,7 @@ class Worker:
             pid_started=process_start(os.getpid()),
             boot_id=boot_id(),
             pid_namespace=pid_namespace(),
-            process_group=None,
+            process_group=self.pool.process_group,
             pool=self.options.pool,
             concurrency=self.options.concurrency,
             queues=self.options.queues,
@@ -191,21 +192,22 @@ class Worker:
 
     def _turn(self) -> None:
         consumer = self.consumer
-        try:
-            while consumer.accepting or self.pool.busy or consumer.completer.pending:
+        while consumer.accepting or self.pool.busy or consumer.completer.pending:
+            try:
                 consumer.turn()
-                if self._stopping_at is not None and not self._keeps_waiting():
-                    return
-        except WorkerTerminate:
-            self._kill()
-            consumer.take_in_events()
+            except (WorkerShutdown, WorkerTerminate) as leaving:
+                # Out of the solo pool's task, which is broken off by it.
+                self.exitcode = max(self.exitcode, leaving.code if isinstance(leaving.code, int) else EX_OK)
+                self._kill()
+            if self._stopping_at is not None and not self._keeps_waiting():
+                return
 
     def _keeps_waiting(self) -> bool:
         """While stopping: kill what overruns its time; give up on a database that does not come back."""
         now = time.monotonic()
         if self._kill_at is not None and now >= self._kill_at:
             self._kill()
-        if self.pool.busy or not self.consumer.database.down:
+        if self.pool.busy or self.consumer.database.connected:
             self._stopping_at = now
         elif self._stopping_at is not None and now - self._stopping_at > DATABASE_END:
             logger.error("The database did not come back; what this worker held is left to another one's rescue")
@@ -216,6 +218,7 @@ class Worker:
     def _kill(self) -> None:
         """End what runs, now."""
         self._kill_at = None
+        self.consumer.wake_at = math.inf
         self.consumer.accepting = False
         self.consumer.killing = True
         self.pool.kill()
@@ -234,11 +237,15 @@ class Worker:
     def _on_quit(self, *_: int | FrameType | None) -> None:
         again = self._kill_at is not None
         timeout = 0.0 if again else self.options.soft_shutdown_timeout
-        self._kill_at = time.monotonic() + timeout
+        self._kill_at = self.consumer.wake_at = time.monotonic() + timeout
         self._shut("SIGQUIT", "Cold", EX_FAILURE, timeout)
-        if self.options.pool == "solo" and self.pool.running() and not timeout:
+        if self.options.pool == "solo" and self.pool.running():
             # The task runs in this very thread: there is nothing else to kill.
-            raise WorkerTerminate(EX_FAILURE)
+            if not timeout:
+                raise WorkerTerminate(EX_FAILURE)
+            timer = threading.Timer(timeout, signal.pthread_kill, (threading.get_ident(), signal.SIGQUIT))
+            timer.daemon = True
+            timer.start()
 
     def _shut(self, sig: str, how: str, exitcode: int, timeout: float = 0.0) -> None:
         """In a signal handler: only note it, and let the consumer's turn do the rest."""

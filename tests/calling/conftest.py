@@ -8,7 +8,7 @@ import pytest
 from django.test import override_settings
 from psycopg.rows import dict_row
 
-from djtasks import Task, outbox, publisher, tracer
+from djtasks import Task, delivery, publisher, tracer
 from djtasks import waiting as waiting_room
 from djtasks.db import claims, messages, notify
 from djtasks.db.connections import open_private
@@ -20,8 +20,11 @@ from djtasks.signals import Signal
 
 @pytest.fixture(autouse=True)
 def registry() -> Iterator[dict[str, Any]]:
-    """The tasks that are registered; what the test adds is forgotten."""
+    """The tasks that are registered, without those of other tests; what the test adds is forgotten."""
     before = dict(tasks)
+    for name in before:
+        if name.startswith(("shop.", "tests.")):
+            del tasks[name]
     yield tasks
     tasks.clear()
     tasks.update(before)
@@ -32,10 +35,9 @@ def _sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No session of ours stays open, so that the database can be dropped."""
     monkeypatch.setattr(waiting_room, "LINGER", 0.0)
     yield
-    if hasattr(outbox._private, "link"):
-        outbox._private.link.close()
+    if hasattr(delivery._private, "link"):
+        delivery._private.link.close()
     if (hub := waiting_room._hub) is not None and hub.is_alive():
-        hub._nudge()
         hub.join(20)
 
 
@@ -104,7 +106,7 @@ def work(*queues: str) -> list[Outcome]:
 def waiting(name: str) -> list[dict[str, Any]]:
     """The messages of the task of this name that are committed: what a worker would see, oldest first."""
     columns = "id::text, queue, priority, headers, content_type, extract(epoch FROM eta - created)::float8 AS wait"
-    query = f"SELECT {columns} FROM djtasks_message WHERE name = %s ORDER BY position"  # type: ignore[misc]
+    query = f"SELECT {columns} FROM djtasks_message WHERE name = %s ORDER BY position"
     with open_private("test onlooker") as conn, conn.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query, [name]).fetchall()
 
@@ -119,7 +121,11 @@ class Configure(Protocol):
 def configure() -> Iterator[Configure]:
     """`configure(TASK_ALWAYS_EAGER=True)` puts these settings in force for the rest of the test."""
     with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(override_settings(DJTASKS=settings))
+
+        def put_in_force(**settings: Any) -> None:
+            stack.enter_context(override_settings(DJTASKS=settings))
+
+        yield put_in_force
 
 
 @contextmanager

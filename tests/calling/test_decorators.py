@@ -41,7 +41,7 @@ def test_empty_parentheses_are_the_same_as_none() -> None:
 
 
 def test_an_option_of_ones_own_becomes_an_attribute() -> None:
-    @shared_task(colour="green")  # type: ignore[call-overload]
+    @shared_task(colour="green")  # type: ignore[call-overload, untyped-decorator]
     def paint() -> None: ...
 
     assert paint.colour == "green"
@@ -50,7 +50,7 @@ def test_an_option_of_ones_own_becomes_an_attribute() -> None:
 def test_a_misspelt_option_is_warned_of() -> None:
     with pytest.warns(RuntimeWarning, match="no option 'max_retrys'; did you mean 'max_retries'"):
 
-        @shared_task(max_retrys=3)  # type: ignore[call-overload]
+        @shared_task(max_retrys=3)  # type: ignore[call-overload, untyped-decorator]
         def add() -> None: ...
 
 
@@ -210,7 +210,7 @@ def test_no_task_is_current_outside_of_one() -> None:
 
 # -- importing ----------------------------------------------------------------------------------------------------
 
-PUBLIC = "AsyncResult Celery EagerResult Task allow_join_result app current_task shared_task task".split()
+PUBLIC = "AsyncResult, Celery, EagerResult, Task, allow_join_result, app, current_task, shared_task, task"
 
 
 def python(code: str) -> str:
@@ -231,7 +231,7 @@ def test_tasks_can_be_defined_before_django_has_settings() -> None:
 def test_the_public_names_win_over_the_modules_of_the_same_name() -> None:
     code = (
         "import djtasks.task, djtasks.app, djtasks.current\n"
-        f"from djtasks import {', '.join(PUBLIC)}\n"
+        f"from djtasks import {PUBLIC}\n"
         "print(callable(task), type(app).__name__, type(djtasks.task).__name__)"
     )
     assert python(code) == "True Celery TaskDecorator"

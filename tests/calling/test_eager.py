@@ -197,7 +197,7 @@ def test_a_retry_with_other_arguments_passes_through_the_serializer() -> None:
 @pytest.mark.usefixtures("eager")
 def test_what_would_be_refused_is_refused() -> None:
     with pytest.raises(TypeError, match="missing a required argument|too many positional arguments"):
-        echo.delay(1, 2)
+        echo.delay(1, 2)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="did you mean 'countdown'"):
         echo.apply_async(coundown=5)  # type: ignore[call-arg]
 

@@ -155,6 +155,19 @@ def test_the_state_of_another_task_is_sent_without_a_claim(run: Runner) -> None:
     assert [(each.claim, each.id) for each in run.reports] == [(0, "01890000-0000-7000-8000-000000000000")]
 
 
+def test_a_task_called_as_a_function_reports_to_the_worker_too(run: Runner) -> None:
+    @shared_task(bind=True)
+    def inner(self: Task[..., Any], task_id: str) -> None:
+        self.update_state(task_id, "PROGRESS")
+
+    @shared_task(bind=True)
+    def outer(self: Task[..., Any]) -> None:
+        inner(self.request.id or "")
+
+    task_id = run(outer).id
+    assert [(each.claim, each.id) for each in run.reports] == [(0, task_id)]
+
+
 def test_an_exception_as_meta_of_a_failure_is_stored_as_one(run: Runner) -> None:
     @shared_task(bind=True)
     def failing(self: Task[..., Any]) -> None:

@@ -18,7 +18,8 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 def error_of(outcome: Outcome) -> BaseException:
     assert outcome.result is not None
-    return unpack_exception(outcome.result, outcome.content_type, outcome.content_encoding)
+    error: BaseException = unpack_exception(outcome.result, outcome.content_type, outcome.content_encoding)
+    return error
 
 
 def retrying(*, task: dict[str, Any] | None = None, **options: Any) -> Task[..., Any]:
@@ -223,7 +224,8 @@ def automatic(error: BaseException, **options: Any) -> Task[..., Any]:
     def breaks() -> None:
         raise type(error)(*error.args)
 
-    return breaks
+    made: Task[..., Any] = breaks
+    return made
 
 
 def test_what_autoretry_names_is_retried(run: Runner) -> None:

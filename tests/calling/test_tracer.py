@@ -31,7 +31,8 @@ def value_of(outcome: Outcome) -> Any:
 
 def error_of(outcome: Outcome) -> BaseException:
     assert outcome.result is not None
-    return unpack_exception(outcome.result, outcome.content_type, outcome.content_encoding)
+    error: BaseException = unpack_exception(outcome.result, outcome.content_type, outcome.content_encoding)
+    return error
 
 
 @shared_task

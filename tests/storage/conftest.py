@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from djtasks import outbox
+from djtasks import delivery
 from djtasks.db.connections import open_private
 from tests.storage.rows import Table, empty
 
@@ -16,8 +16,8 @@ def _empty_tables(db: None) -> Iterator[None]:
     with open_private("test set-up") as conn:
         empty(conn)
     yield
-    if hasattr(outbox._private, "link"):
-        outbox._private.link.close()
+    if hasattr(delivery._private, "link"):
+        delivery._private.link.close()
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ class Table:
     def rows(self, query: str, *params: Any) -> list[dict[str, Any]]:
         """What a query finds, a dict a row."""
         with self.conn.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query.encode(), params).fetchall()
+            return cursor.execute(query.encode(), params or None).fetchall()
 
     def value(self, query: str, *params: Any) -> Any:
         """The one value a query finds."""
@@ -118,7 +118,9 @@ class Table:
 
     def waiting(self, lane: str = "celery") -> list[str]:
         """The ids of the messages that may be claimed, in the order in which they are."""
-        query = "SELECT id::text FROM djtasks_message WHERE lane = %s AND owner IS NULL ORDER BY priority DESC, position"
+        query = (
+            "SELECT id::text FROM djtasks_message WHERE lane = %s AND owner IS NULL ORDER BY priority DESC, position"
+        )
         return [row["id"] for row in self.rows(query, lane)]
 
     def messages(self) -> int:

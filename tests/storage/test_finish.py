@@ -155,9 +155,7 @@ def test_a_finish_without_a_worker_row_still_counts_while_nobody_has_rescued_the
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
-def test_a_terminal_state_is_never_replaced(
-    conn: psycopg.Connection, owner: int, table: Table, state: str
-) -> None:
+def test_a_terminal_state_is_never_replaced(conn: psycopg.Connection, owner: int, table: Table, state: str) -> None:
     sent = message()
     messages.enqueue(conn, [sent])
     [first] = take(conn, owner)

@@ -105,7 +105,9 @@ steps = st.lists(
 
 @settings(deadline=None)
 @given(steps)
-def test_no_position_is_skipped_for_longer_than_a_second(steps: list[tuple[float, bool, list[tuple[int, int]]]]) -> None:
+def test_no_position_is_skipped_for_longer_than_a_second(
+    steps: list[tuple[float, bool, list[tuple[int, int]]]],
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         now = 50.0
         patch.setattr(lanes, "time", SimpleNamespace(monotonic=lambda: now))

@@ -26,6 +26,8 @@ assert_type(add.bulk_apply_async([((1,), {})]), Sequence[AsyncResult[float]])
 assert_type(add.AsyncResult("x").get(), float)
 assert_type(add.delay(1).state, str)
 
+anything: AsyncResult[object] = add.delay(1)
+
 add.delay("1")  # type: ignore[arg-type]
 add.delay()  # type: ignore[call-arg]
 add.delay(1, z=2)  # type: ignore[call-arg]

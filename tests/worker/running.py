@@ -15,16 +15,17 @@ from typing import Any, TypeVar
 
 import environ
 import psutil
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from djtasks import AsyncResult
 from testproject.postgres.shared import CHECKOUT
+from tests.worker_app import tasks as worker_tasks
 from tests.waits import wait_until as wait_for_so_long
 
 T = TypeVar("T")
 
 #: What takes longer than this has failed, on however slow a machine.
-DEADLINE = 40.0
+DEADLINE = 20.0
 MARK = "DJTASKS_WORKER_TEST"
 _numbers = itertools.count(1)
 
@@ -105,6 +106,12 @@ def waits(result: AsyncResult[Any]) -> bool:
     """Whether a task is in its queue, in nobody's hands."""
     found = row(result)
     return found is not None and found["owner"] is None
+
+
+def taken(result: AsyncResult[Any]) -> bool:
+    """Whether a task is in a worker's hands."""
+    found = row(result)
+    return found is not None and found["owner"] is not None
 
 
 def processes_with(mark: Mapping[str, str]) -> list[psutil.Process]:
@@ -330,3 +337,19 @@ class Workers:
                 if not worker.left():
                     break
             worker.process.wait(DEADLINE)
+
+
+def hand_over(queue: str, first: Any, gate: Gate, others: list[Any]) -> tuple[AsyncResult[Any], list[AsyncResult[Any]]]:
+    """Let the one child of this queue's worker be given a task that waits at the gate, and in one go the others.
+
+    Returns the task, and those of the others that the worker has taken: they lie unread in the child's socket, for a
+    second at the most.
+    """
+    # First it has to learn how fast tasks can be: until then it takes them one by one.
+    for result in worker_tasks.noop.bulk_apply_async((([], {}) for _ in range(300)), queue=queue):
+        ended(result)
+    with transaction.atomic():
+        held = first.apply_async([str(gate)], queue=queue)
+        behind = [task.apply_async(queue=queue) for task in others]
+    wait_until(lambda: taken(behind[0]), "they are handed over")
+    return held, [each for each in behind if taken(each)]

@@ -192,6 +192,12 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
+@shared_task
+def interrupt() -> None:
+    """Raise what is to end the process."""
+    raise KeyboardInterrupt
+
+
 @shared_task(acks_late=True)
 def die_once(mark: str) -> int:
     """Kill the process the first time."""

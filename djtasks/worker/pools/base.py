@@ -4,6 +4,7 @@ A pool belongs to the consumer's thread: only that thread calls it. It never tou
 messages and hands back events, and the consumer says what they mean for the tables.
 """
 
+import math
 import selectors
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ class Job(NamedTuple):
     message: Claimed
     soft: float | None = None
     hard: float | None = None
+    #: When its claim was asked for (`since_boot`); it does not begin once that is `stale`.
+    asked: float = math.inf
 
 
 class Unstarted(NamedTuple):

@@ -16,30 +16,22 @@ import time
 from types import FrameType
 from typing import Any, NamedTuple, Never
 
-from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connections
 
 from djtasks import log, signals, tracer
-from djtasks.conf import settings
-from djtasks.exceptions import SoftTimeLimitExceeded
-from djtasks.messages import Claimed, Progress
+from djtasks.exceptions import EncodeError, SoftTimeLimitExceeded
+from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections, drop_inherited
 from djtasks.worker.pools import packets
+from djtasks.worker.pools.base import Job
 from djtasks.worker.pools.slots import Slots
+from djtasks.worker.pools.softlimit import may_strike
 
 logger = logging.getLogger("djtasks.worker")
 
 #: The exit code of a child that has run all the tasks, or taken all the memory, that it may.
 RECYCLED = 155
-#: Code in which a soft time limit must not strike: it would leave open whether the transaction was committed.
-_COMMITTING = frozenset(
-    {
-        transaction.Atomic.__enter__.__code__,
-        transaction.Atomic.__exit__.__code__,
-        BaseDatabaseWrapper.commit.__wrapped__.__code__,  # type: ignore[attr-defined]
-        BaseDatabaseWrapper.run_and_clear_commit_hooks.__code__,
-    }
-)
 
 
 class ChildOptions(NamedTuple):
@@ -73,28 +65,34 @@ class Child:
         """Run until the socket is closed (0) or the child is to be replaced (RECYCLED); returns the exit code."""
         done = 0
         read, take, slot = self.reader.read, self.slots.take, self.slot
-        stale_after = settings.WORKER_DEAD_AFTER / 2
         hostname = self.options.hostname
         while (packet := read()) is not None:
-            handed, *fields = packet
+            asked, *fields = packet
             message = Claimed._make(fields)
-            now = time.monotonic()
-            if now - handed > stale_after:
-                # The worker slept, or was asleep with us: others may have declared it dead and taken this message.
+            if stale(asked):
                 packets.send(self.outcomes, ("stale", message.claim))
                 continue
-            take(slot, message.claim, now)
+            take(slot, message.claim, time.monotonic())
             self.claim = message.claim
             clean_connections()
             outcome = tracer.trace(message, hostname=hostname, reporter=self.report)
             self.claim = 0
-            again = outcome.again
-            packets.send(self.outcomes, ("outcome", *outcome[:-1], None if again is None else tuple(again)))
+            self.tell(message, outcome)
             clean_connections()
             done += 1
             if self.used_up(done):
                 return RECYCLED
         return 0
+
+    def tell(self, message: Claimed, outcome: Outcome) -> None:
+        """Send an outcome up to the worker."""
+        again = outcome.again
+        try:
+            packets.send(self.outcomes, ("outcome", *outcome[:-1], None if again is None else tuple(again)))
+        except ValueError as error:
+            # An option of a retry that is no plain value, say: it ends this task, not this process.
+            failure = tracer.failure(message, EncodeError(f"the outcome ({outcome.state}) could not be sent: {error}"))
+            packets.send(self.outcomes, ("outcome", *failure))
 
     def report(self, progress: Progress) -> None:
         """Send a state that is no end up to the worker, which stores it."""
@@ -114,14 +112,9 @@ class Child:
     def on_soft_limit(self, _: int, frame: FrameType | None) -> None:
         """Raise SoftTimeLimitExceeded, if it is this very run that is over its limit, and only in the task's code."""
         claim, limit = self.slots.asked_soft(self.slot)
-        if claim != self.claim or not tracer.soft_limit_window.inside:
-            return
-        while frame is not None:
-            if frame.f_code in _COMMITTING:
-                return
-            frame = frame.f_back
-        self.slots.hear_soft(self.slot, claim)
-        raise SoftTimeLimitExceeded(limit)
+        if claim == self.claim and may_strike(frame):
+            self.slots.hear_soft(self.slot, claim)
+            raise SoftTimeLimitExceeded(limit)
 
 
 def resident() -> int:
@@ -159,6 +152,6 @@ def run_child(slot: int, tasks: socket.socket, outcomes: socket.socket, slots: S
         os._exit(code)
 
 
-def as_fields(message: Claimed, now: float) -> tuple[Any, ...]:
-    """The packet of a message that is handed over at `now` (monotonic seconds)."""
-    return (now, *message)
+def as_fields(job: Job) -> tuple[Any, ...]:
+    """The packet in which a job is handed over; the worker keeps its limits."""
+    return (job.asked, *job.message)

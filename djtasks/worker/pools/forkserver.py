@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import django
 
@@ -31,10 +31,15 @@ from djtasks.worker.pools.child import ChildOptions, run_child
 from djtasks.worker.pools.slots import Slots
 
 PR_SET_PDEATHSIG = 1
-#: How long a stopped child is given to be seen as stopped, in milliseconds.
-_STOP_MS = 200
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _COMMAND_MOST = 4096
+#: A fresh interpreter looks for modules where the worker does, wherever that was started.
+_BOOT = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from djtasks.worker.pools import forkserver
+forkserver.main(sys.argv[2])
+"""
 
 
 def ignore(*_: object) -> None:
@@ -62,8 +67,6 @@ class Server:
             os.set_blocking(end, False)
         self.wakeup = wakeup
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        gc.collect()
-        gc.freeze()
         self.report("ready", os.getpid())
         poll = select.poll()
         for descriptor in (self.control.fileno(), self.life, self.wake):
@@ -175,6 +178,7 @@ class ForkServer:
     def __init__(self, slots: Slots, options: ChildOptions) -> None:
         self.slots = slots
         self.options = options
+        #: Its process id, which is its process group's too; 0 while there is none.
         self.pid = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -187,6 +191,9 @@ class ForkServer:
     def fork(self) -> None:
         """Make the server as a copy of this process. Only before threads and connections exist."""
         theirs, life = self._ends()
+        # Before the fork, so that neither side's collector ever writes to what they share.
+        gc.collect()
+        gc.freeze()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
@@ -204,9 +211,11 @@ class ForkServer:
         """Make the server as a fresh interpreter."""
         theirs, life = self._ends()
         descriptors = (theirs.fileno(), life, self.slots.descriptor)
+        path = json.dumps([os.path.abspath(each) for each in sys.path])
         arguments = json.dumps([*descriptors, self.slots.count, self.options])
+        # A group of its own from the start: a Ctrl-C in the worker's terminal is not meant for it.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "djtasks.worker.pools.forkserver", arguments], pass_fds=descriptors
+            [sys.executable, "-c", _BOOT, path, arguments], pass_fds=descriptors, process_group=0
         )
         self.pid = self._process.pid
         theirs.close()
@@ -215,7 +224,9 @@ class ForkServer:
     def spawn(self, slot: int, tasks: socket.socket, outcomes: socket.socket) -> None:
         """Ask for a child in this slot, which gets these two ends; they are closed here."""
         try:
-            socket.send_fds(self.control, [marshal.dumps(("spawn", slot))], [tasks.fileno(), outcomes.fileno()])
+            # A server that has just died is heard of by its end of the socket.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                socket.send_fds(self.control, [marshal.dumps(("spawn", slot))], [tasks.fileno(), outcomes.fileno()])
         finally:
             tasks.close()
             outcomes.close()
@@ -245,26 +256,37 @@ class ForkServer:
             elif verb == "spawned":
                 found.append(Spawned(*fields))
 
+    def kill(self) -> None:
+        """Kill it and all that came of it: children, and what their tasks have started."""
+        if self.pid:
+            # It is not reaped yet: neither number can have become another one's.
+            for kill in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError):
+                    kill(self.pid, signal.SIGKILL)
+
     def close(self) -> None:
-        """Let the server end, and its children with it; reap it."""
+        """Kill it, and reap it."""
+        if not self.pid:
+            return
+        self.kill()
         self.control.close()
         os.close(self._alive)
         if self._process is not None:
             self._process.wait()
-        elif self.pid:
+            self._process = None
+        else:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
+        self.pid = 0
 
 
-def main(arguments: str) -> Any:
+def main(arguments: str) -> None:
     """A fork server that was executed rather than forked."""
     control, life, memory, count, options = json.loads(arguments)
     django.setup()
     import_default_modules()
+    gc.collect()
+    gc.freeze()
     Server(
         socket.socket(fileno=control), life, Slots(count, memory), ChildOptions._make(options).with_logging()
     ).serve()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -20,13 +20,16 @@ from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unsta
 from djtasks.worker.pools.child import RECYCLED, ChildOptions, as_fields
 from djtasks.worker.pools.forkserver import ForkServer, Spawned
 from djtasks.worker.pools.slots import Slots
+from djtasks.worker.pools.softlimit import SOFT_AGAIN
 
 logger = logging.getLogger("djtasks.worker")
 
 #: A child that ends sooner than this without having ended a task is not replaced at once.
 TOO_SOON = 1.0
-#: How often a child that did not hear of its soft limit (it was committing) is told again.
-SOFT_AGAIN = 0.05
+#: And a fork server so soon after its start.
+SERVER_TOO_SOON = 5.0
+#: Nothing more is laid behind a run that has already lasted this long.
+LONG_RUN = 0.1
 
 
 class ChildHandle:
@@ -52,27 +55,25 @@ class ChildHandle:
         self.outcomes = packets.Reader(outcomes)
         server.spawn(slot, theirs, outcomes_theirs)
 
-    def give(self, job: Job, now: float) -> None:
+    def give(self, job: Job) -> None:
         """Hand over a job, or keep it at hand while the socket is full."""
         self.jobs[job.message.claim] = job
         if self.remaining is not None:
             self.remaining -= 1
-        if self.unsent or not self._send(job, now):
+        if self.unsent or not self._send(job):
             self.unsent.append(job)
 
-    def _send(self, job: Job, now: float) -> bool:
+    def _send(self, job: Job) -> bool:
+        """False while the socket is full, or no descriptor is left for a large payload."""
         try:
-            packets.send(self.tasks, as_fields(job.message, now))
-        except BlockingIOError:
-            return False
+            packets.send(self.tasks, as_fields(job))
         except OSError:
-            # It has died: what it was given comes back when its end is reported.
             return False
         return True
 
-    def push(self, now: float) -> None:
-        """Send what did not fit before."""
-        while self.unsent and self._send(self.unsent[0], now):
+    def push(self) -> None:
+        """Send what could not be sent before."""
+        while self.unsent and self._send(self.unsent[0]):
             self.unsent.popleft()
 
     def take_back(self) -> list[Job]:
@@ -110,9 +111,12 @@ class PreforkPool(Pool):
         self._server_ready = False
         self._respawn: dict[int, float] = {}
         self._closing = self._killed = False
+        self._server_born = 0.0
+        self._start_server_at: float | None = None
 
     def fork_server(self) -> None:
         """Fork the server. Before the worker has threads or connections."""
+        self._server_born = time.monotonic()
         self.server.fork()
 
     @property
@@ -142,25 +146,33 @@ class PreforkPool(Pool):
 
     def room(self) -> int:
         """None while every child has more than half of what it may hold: a claim should be worth its round trip."""
-        depth = self.depth()
-        free = [self._free(child, depth) for child in self.children.values()]
-        return sum(free) if any(each * 2 >= depth for each in free) else 0
+        depth, now = self.depth(), time.monotonic()
+        room, worth_it = 0, False
+        for child in self.children.values():
+            if free := self._free(child, depth, now):
+                room += free
+                worth_it = worth_it or len(child.jobs) * 2 <= depth
+        return room if worth_it else 0
 
-    def _free(self, child: ChildHandle, depth: int) -> int:
+    def _free(self, child: ChildHandle, depth: int, now: float) -> int:
         free = depth - len(child.jobs)
+        if child.jobs and free > 0:
+            claim, since = self.slots.in_hand(child.slot)
+            if now - since > LONG_RUN and claim in child.jobs:
+                return 0
         return max(0, free if child.remaining is None else min(free, child.remaining))
 
     def submit(self, jobs: Sequence[Job]) -> None:
         now = time.monotonic()
         depth = self.depth()
-        free = {child.slot: self._free(child, depth) for child in self.children.values()}
+        free = {child.slot: self._free(child, depth, now) for child in self.children.values()}
         for job in jobs:
             slot = max(free, key=free.__getitem__, default=None)
             if slot is None:
                 self.events.append(Unstarted(job))
                 continue
             free[slot] -= 1
-            self.children[slot].give(job, now)
+            self.children[slot].give(job)
 
     def collect(self) -> list[Event]:
         if self._server_ready:
@@ -195,7 +207,7 @@ class PreforkPool(Pool):
             with contextlib.suppress(KeyError):
                 self.selector.unregister(child.outcomes.end)
         if child.unsent:
-            child.push(time.monotonic())
+            child.push()
 
     def _hear_server(self) -> None:
         try:
@@ -238,7 +250,9 @@ class PreforkPool(Pool):
         """The fork server was killed, and so were its children."""
         logger.error("The fork server pid:%d is gone, and its children with it; starting another", self.server.pid)
         self.selector.unregister(self.server.control)
+        self.server.kill()
         closing, self._closing = self._closing, True
+        self._respawn.clear()
         for child in list(self.children.values()):
             # Their end is certain but not instant: what they still say is waited for, up to the end of the stream.
             child.outcomes.end.setblocking(True)
@@ -250,13 +264,24 @@ class PreforkPool(Pool):
         self._closing = closing
         self.server.close()
         if not closing:
-            self.server.execute()
-            self._watch_server()
-            for slot in range(self.concurrency):
-                self._spawn(slot)
+            # One that ended so soon would do so again.
+            self._start_server_at = max(time.monotonic(), self._server_born + SERVER_TOO_SOON)
+
+    def _start_server(self) -> None:
+        self._start_server_at = None
+        self._server_born = time.monotonic()
+        self.server.execute()
+        self._watch_server()
+        for slot in range(self.concurrency):
+            self._spawn(slot)
 
     def tend(self, now: float) -> float | None:
         wanted: list[float] = []
+        if self._start_server_at is not None:
+            if now >= self._start_server_at:
+                self._start_server()
+            else:
+                wanted.append(self._start_server_at)
         for slot, due in list(self._respawn.items()):
             if now >= due:
                 del self._respawn[slot]
@@ -271,7 +296,7 @@ class PreforkPool(Pool):
     def _tend_child(self, child: ChildHandle, now: float) -> float:
         """Keep the limits of the running job; take back what has lain behind it for too long."""
         if child.unsent:
-            child.push(now)
+            child.push()
         claim, since = self.slots.in_hand(child.slot)
         job = child.jobs.get(claim)
         if job is None:
@@ -302,6 +327,7 @@ class PreforkPool(Pool):
 
     def close(self) -> None:
         self._closing = True
+        self._start_server_at = None
         self._respawn.clear()
         for child in self.children.values():
             with contextlib.suppress(OSError):
@@ -321,6 +347,9 @@ class PreforkPool(Pool):
         if self._killed:
             return
         self._killed = True
+        self._start_server_at = None
+        with contextlib.suppress(KeyError, ValueError, AttributeError):
+            self.selector.unregister(self.server.control)
         self.server.close()
         for child in list(self.children.values()):
             self._bury(child, -signal.SIGKILL)

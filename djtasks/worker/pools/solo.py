@@ -10,8 +10,10 @@ from types import FrameType
 from djtasks import tracer
 from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Progress
+from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections
-from djtasks.worker.pools.base import Event, Job, Lost, Pool
+from djtasks.worker.pools.base import Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.softlimit import SOFT_AGAIN, may_strike
 
 
 class SoloPool(Pool):
@@ -36,12 +38,16 @@ class SoloPool(Pool):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, self._on_alarm)
 
-    def _on_alarm(self, _: int, __: FrameType | None) -> None:
-        if self._soft is not None and tracer.soft_limit_window.inside:
-            raise SoftTimeLimitExceeded(self._soft)
+    def _on_alarm(self, _: int, frame: FrameType | None) -> None:
+        limit = self._soft
+        if limit is not None and may_strike(frame):
+            self._soft = None
+            raise SoftTimeLimitExceeded(limit)
+        if limit is not None:
+            signal.setitimer(signal.ITIMER_REAL, SOFT_AGAIN)
 
     def room(self) -> int:
-        return self.depth() - len(self._waiting)
+        return max(0, self.depth() - len(self._waiting))
 
     def submit(self, jobs: Sequence[Job]) -> None:
         self._waiting.extend(jobs)
@@ -50,24 +56,30 @@ class SoloPool(Pool):
         """Run one job, if one waits."""
         if self._waiting:
             job = self._waiting.popleft()
-            self._running = job
-            self._soft = job.soft
-            clean_connections()
-            if job.soft is not None:
-                signal.setitimer(signal.ITIMER_REAL, job.soft)
-            try:
-                outcome = tracer.trace(job.message, hostname=self.hostname, reporter=self._report)
-                self._running = None
-            finally:
-                # A worker that is told to end raises in here: the job stays, for `kill` to give up.
-                if job.soft is not None:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                self._soft = None
-                clean_connections()
-            self.pace.saw(outcome.runtime)
-            self._events.append(outcome)
+            if stale(job.asked):
+                self._events.append(Unstarted(job))
+            else:
+                self._run(job)
         events, self._events = self._events, []
         return events
+
+    def _run(self, job: Job) -> None:
+        self._running = job
+        clean_connections()
+        self._soft = job.soft
+        if job.soft is not None:
+            signal.setitimer(signal.ITIMER_REAL, job.soft)
+        try:
+            outcome = tracer.trace(job.message, hostname=self.hostname, reporter=self._report)
+            self._running = None
+        finally:
+            # A worker that is told to end raises in here: the job stays, for `kill` to give up.
+            self._soft = None
+            if job.soft is not None:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            clean_connections()
+        self.pace.saw(outcome.runtime)
+        self._events.append(outcome)
 
     def _report(self, progress: Progress) -> None:
         self._events.append(progress)

@@ -15,6 +15,7 @@ from django.db import connections
 
 from djtasks import tracer
 from djtasks.messages import Outcome, Progress
+from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections
 from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unstarted
 
@@ -32,6 +33,7 @@ class ThreadsPool(Pool):
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._running: set[int] = set()
         self._handed = 0.0
+        self._killed = False
         self._threads: list[threading.Thread] = []
         self._wake, self._waker = os.pipe()
         for end in (self._wake, self._waker):
@@ -71,10 +73,16 @@ class ThreadsPool(Pool):
 
     def _run(self, job: Job) -> None:
         claim = job.message.claim
+        if stale(job.asked):
+            self._say(Unstarted(job))
+            return
         self._running.add(claim)
         clean_connections()
         try:
             self._say(tracer.trace(job.message, hostname=self.hostname, reporter=self._report))
+        except BaseException as error:
+            # What would end a process ends nothing but this run here.
+            self._say(Lost(job, f"{type(error).__name__} was raised"))
         finally:
             self._running.discard(claim)
             clean_connections()
@@ -103,6 +111,8 @@ class ThreadsPool(Pool):
             if isinstance(event, Outcome):
                 self.jobs.pop(event.claim, None)
                 self.pace.saw(event.runtime)
+            elif not isinstance(event, Progress):
+                self.jobs.pop(event.job.message.claim, None)
             events.append(event)
 
     def tend(self, now: float) -> float | None:
@@ -133,12 +143,15 @@ class ThreadsPool(Pool):
             self._waiting.put(None)
 
     def join(self, seconds: float) -> None:
+        if self._killed:
+            return
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
         """Threads cannot be killed: what they run is given up here, and ends with the process."""
+        self._killed = True
         self.close()
         for claim in list(self._running):
             if (job := self.jobs.pop(claim, None)) is not None:

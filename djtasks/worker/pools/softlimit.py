@@ -1,0 +1,31 @@
+"""Where a soft time limit may strike: in the code of a task, and not while it commits."""
+
+from types import FrameType
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from djtasks import tracer
+
+#: How long until a limit that could not strike is tried again, in seconds.
+SOFT_AGAIN = 0.05
+#: Code that a limit would leave with the question whether the transaction was committed.
+_COMMITTING = frozenset(
+    {
+        transaction.Atomic.__enter__.__code__,
+        transaction.Atomic.__exit__.__code__,
+        BaseDatabaseWrapper.commit.__wrapped__.__code__,  # type: ignore[attr-defined]
+        BaseDatabaseWrapper.run_and_clear_commit_hooks.__code__,
+    }
+)
+
+
+def may_strike(frame: FrameType | None) -> bool:
+    """Whether SoftTimeLimitExceeded may be raised in `frame`, where a signal has just come in."""
+    if not tracer.soft_limit_window.inside:
+        return False
+    while frame is not None:
+        if frame.f_code in _COMMITTING:
+            return False
+        frame = frame.f_back
+    return True

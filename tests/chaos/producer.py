@@ -1,0 +1,243 @@
+"""The producer: a process that enqueues at a steady pace, in all modes, and writes down what became of each call.
+
+A line of its ledger is `event serial id name mode time`. The events: `try` before the call; `accepted` once the row is
+committed; `dropped` when the transaction was rolled back on purpose, so that it must never run; `unsure` when an error
+left open which of the two it is.
+"""
+
+import argparse
+import itertools
+import logging
+import os
+import random
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import django
+from django.db import Error, connection, transaction
+
+from djtasks.exceptions import DjtasksError
+from djtasks.outbox import IMMEDIATELY, IN_TRANSACTION, ON_COMMIT
+from djtasks.registry import import_default_modules, tasks
+
+logger = logging.getLogger("chaos.producer")
+
+#: How long tasks take, in seconds, and how many of a hundred take so long: most are over at once.
+SECONDS = {(0.0, 0.0): 70, (0.005, 0.02): 20, (0.05, 0.15): 8, (0.3, 0.5): 2}
+NAMES = {"early": 40, "late": 40, "early_again": 5, "late_again": 5, "early_tracked": 5, "late_silent": 5}
+#: How many are enqueued at a time, now and then, and when asked to: those keep all children busy for a moment.
+BULK, RUSH = 100, 1500
+#: The most that a delayed task waits, in seconds.
+DELAY = 1.5
+
+
+class OnPurpose(Exception):
+    """Rolls a transaction back."""
+
+
+class Ledger:
+    """What became of each call."""
+
+    def __init__(self, path: Path, first: int) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._serials = itertools.count(first)
+
+    def write(self, event: str, call: "Call", mode: str) -> None:
+        """Add a line."""
+        line = f"{event} {call.serial} {call.id or '-'} {call.name} {mode} {time.time():.6f}\n"
+        os.write(self._file, line.encode())
+
+    def call(self, mode: str, name: str | None = None) -> "Call":
+        """A call that is about to be made."""
+        call = Call(next(self._serials), name or random.choices(list(NAMES), list(NAMES.values()))[0])
+        self.write("try", call, mode)
+        return call
+
+    @contextmanager
+    def outcome(self, calls: list["Call"], mode: str, dropped: list["Call"]) -> Iterator[None]:
+        """Write down what becomes of these calls, and of those that are dropped on purpose."""
+        event = "accepted"
+        try:
+            yield
+        except OnPurpose:
+            calls, dropped = [], [*dropped, *calls]
+        except (Error, DjtasksError) as error:
+            logger.warning("%s: %s", type(error).__name__, str(error).strip())
+            event = "unsure"
+        for call in calls:
+            self.write(event if call.id else "unsure", call, mode)
+        for call in dropped:
+            self.write("dropped", call, mode)
+
+
+class Call:
+    """One call of a task."""
+
+    def __init__(self, serial: int, name: str) -> None:
+        self.serial = serial
+        self.name = name
+        self.id = ""
+
+    def make(self, **options: Any) -> None:
+        """Make it. Its id is known once it returns."""
+        low, high = random.choices(list(SECONDS), list(SECONDS.values()))[0]
+        self.id = task_named(self.name).apply_async((self.serial, random.uniform(low, high)), **options).id
+
+
+def task_named(name: str) -> Any:
+    """One of the chaos tasks."""
+    return tasks["chaos." + name]
+
+
+class Producer:
+    """Makes calls of all kinds."""
+
+    def __init__(self, ledger: Ledger, rate: float) -> None:
+        self.ledger = ledger
+        self.rate = rate
+        self.halt = threading.Event()
+        self.rush = False
+        #: How to call, and how often of a hundred times.
+        self.ways: dict[Callable[[], int], int] = {
+            self.at_once: 40,
+            self.named: 5,
+            self.delayed: 10,
+            self.on_commit: 15,
+            self.in_transaction: 15,
+            self.immediately: 10,
+            self.bulk: 2,
+        }
+
+    def run(self, seconds: float) -> None:
+        """Call until told to stop, `rate` times a second on average."""
+        began = time.monotonic()
+        made = 0
+        while not self.halt.is_set() and time.monotonic() - began < seconds:
+            connection.close_if_unusable_or_obsolete()
+            if self.rush:
+                self.rush = False
+                self.bulk(RUSH)
+            made += random.choices(list(self.ways), list(self.ways.values()))[0]()
+            # What an outage held up is not made up for.
+            made = max(made, int((time.monotonic() - began) * self.rate) - 10)
+            self.halt.wait(max(0.0, began + made / self.rate - time.monotonic()))
+
+    def hold(self) -> None:
+        """Keep a transaction open that has enqueued a task, until told to stop."""
+        call = self.ledger.call(IN_TRANSACTION, "late")
+        with self.ledger.outcome([call], IN_TRANSACTION, []), transaction.atomic():
+            call.make(enqueue=IN_TRANSACTION)
+            self.halt.wait()
+
+    def at_once(self) -> int:
+        """Outside of a transaction."""
+        call = self.ledger.call(ON_COMMIT)
+        with self.ledger.outcome([call], ON_COMMIT, []):
+            call.make()
+        return 1
+
+    def named(self) -> int:
+        """Under an id of the caller's own."""
+        call = self.ledger.call(ON_COMMIT)
+        with self.ledger.outcome([call], ON_COMMIT, []):
+            call.make(task_id=str(uuid.uuid4()))
+        return 1
+
+    def delayed(self) -> int:
+        """For later."""
+        call = self.ledger.call("delayed")
+        with self.ledger.outcome([call], "delayed", []):
+            call.make(countdown=random.uniform(0.1, DELAY))
+        return 1
+
+    def on_commit(self) -> int:
+        """In a transaction, one call in a savepoint that is rolled back; a fifth of them is rolled back as a whole."""
+        calls = [self.ledger.call(ON_COMMIT) for _ in range(3)]
+        with self.ledger.outcome(calls[:2], ON_COMMIT, calls[2:]), transaction.atomic():
+            calls[0].make()
+            self._savepoint(calls[2], ON_COMMIT)
+            calls[1].make()
+            if random.random() < 0.2:
+                raise OnPurpose
+        return 3
+
+    def in_transaction(self) -> int:
+        """The same, with rows that are part of the transaction."""
+        calls = [self.ledger.call(IN_TRANSACTION) for _ in range(3)]
+        with self.ledger.outcome(calls[:2], IN_TRANSACTION, calls[2:]), transaction.atomic():
+            calls[0].make(enqueue=IN_TRANSACTION)
+            self._savepoint(calls[2], IN_TRANSACTION)
+            calls[1].make(enqueue=IN_TRANSACTION)
+            if random.random() < 0.2:
+                raise OnPurpose
+        return 3
+
+    def _savepoint(self, call: Call, mode: str) -> None:
+        try:
+            with transaction.atomic():
+                call.make(enqueue=mode)
+                raise OnPurpose
+        except OnPurpose:
+            return
+
+    def immediately(self) -> int:
+        """In a transaction, but not of it: half of the transactions are rolled back, which changes nothing."""
+        call = self.ledger.call(IMMEDIATELY)
+        try:
+            with transaction.atomic():
+                with self.ledger.outcome([call], IMMEDIATELY, []):
+                    call.make(enqueue=IMMEDIATELY)
+                if random.random() < 0.5:
+                    raise OnPurpose
+        except OnPurpose:
+            return 1
+        except Error as error:
+            logger.warning("%s: %s", type(error).__name__, str(error).strip())
+            if not call.id:
+                self.ledger.write("unsure", call, IMMEDIATELY)
+        return 1
+
+    def bulk(self, count: int = BULK) -> int:
+        """Many that are over at once."""
+        calls = [self.ledger.call("bulk", random.choice(("early", "late"))) for _ in range(count)]
+        for name in ("early", "late"):
+            same = [call for call in calls if call.name == name]
+            with self.ledger.outcome(same, "bulk", []):
+                found = task_named(name).bulk_apply_async(((call.serial, 0.0), {}) for call in same)
+                for call, result in zip(same, found, strict=True):
+                    call.id = result.id
+        return count
+
+
+def main() -> None:
+    """Enqueue until TERM, or until the time is over."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ledger", type=Path)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=50.0)
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--hold", action="store_true", help="keep a transaction open meanwhile")
+    options = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    django.setup()
+    import_default_modules()
+    producer = Producer(Ledger(options.ledger, options.first), options.rate)
+    signal.signal(signal.SIGTERM, lambda *_: producer.halt.set())
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(producer, "rush", True))
+    holder = threading.Thread(target=producer.hold)
+    if options.hold:
+        holder.start()
+    producer.run(options.seconds)
+    producer.halt.set()
+    if options.hold:
+        holder.join()
+
+
+if __name__ == "__main__":
+    main()

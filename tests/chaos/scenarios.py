@@ -1,0 +1,219 @@
+"""The scenarios: what is broken, how often, and what that leaves in doubt.
+
+Each function starts workers and a producer on its ground, breaks something over and over, and leaves the ground with
+nothing broken. A fault notes what was in the hands of what it cut off; where no process ends and nobody is cut off,
+that is nothing, so no task may run again or end as WorkerLostError.
+"""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import psutil
+
+from tests.chaos.site import CHILDREN, Ground, send
+from tests.chaos.tables import TERMINATE
+from tests.worker.running import RunningWorker
+
+#: Between two ended sessions, and two lost answers of one connection's proxy, in seconds.
+SESSIONS_EVERY = 0.5
+ANSWERS_EVERY = 0.25
+#: How much longer than the death bound a worker is cut off, and the server is away.
+CUT, OUTAGE = 1.5, 3.0
+#: How much of a worker's own file is looked at for what runs at this moment, in bytes.
+TAIL = 20_000
+
+
+class Scenario(NamedTuple):
+    """A scenario: its name on the command line, its title in the table, and itself."""
+
+    name: str
+    title: str
+    run: Callable[[Ground], None]
+    #: Is part of the tests.
+    essential: bool = True
+
+
+def children_killed(ground: Ground) -> None:
+    """SIGKILL to a child, of those that run a task when there is one."""
+    workers = [ground.worker(), ground.worker()]
+    ground.produce()
+    for _ in ground.every(ground.timing.child_every):
+        children = {child.pid: child for worker in workers for child in worker.server.children()}
+        busy = [pid for pid in running(ground) if pid in children]
+        send(signal.SIGKILL, [children[random.choice(busy or list(children))]])
+        ground.fault("child killed", 1)
+
+
+def running(ground: Ground) -> list[int]:
+    """The processes in which a task runs at this moment."""
+    with ground.workers.audit.path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - TAIL))
+        lines = [line.split() for line in file.read().decode().splitlines()[1:]]
+    ended = {words[1] for words in lines if words[0] == "end" and len(words) == 3}
+    return [int(words[5]) for words in lines if words[0] == "begin" and len(words) == 9 and words[7] not in ended]
+
+
+def fork_servers_killed(ground: Ground) -> None:
+    """SIGKILL to a fork server, which takes its children with it; the worker starts another."""
+    workers = [ground.worker(), ground.worker()]
+    ground.produce()
+    for number in ground.every(ground.timing.crash_every):
+        worker = workers[number % 2]
+        ground.catch(worker)
+        send(signal.SIGKILL, [worker.server])
+        ground.fault("fork server killed", CHILDREN, CHILDREN)
+
+
+def workers_killed(ground: Ground) -> None:
+    """SIGKILL to all processes of a worker, every third time of both; then others are started."""
+    workers = [ground.worker(), ground.worker()]
+    ground.produce()
+    for number in ground.every(ground.timing.worker_every):
+        killed = workers if number % 3 == 0 else workers[:1]
+        for worker in killed:
+            ground.kill(worker)
+        workers = [*workers[len(killed) :], *[ground.launch() for _ in killed]]
+        for worker in workers[-len(killed) :]:
+            ground.registered(worker)
+
+
+def sessions_ended(ground: Ground) -> None:
+    """pg_terminate_backend of every session: the workers', the producer's, idle and listening ones."""
+    ground.worker()
+    ground.worker()
+    ground.produce()
+    for number in ground.every(SESSIONS_EVERY):
+        if number % 2:
+            ground.rush()
+        ground.tables.number(TERMINATE)
+        ground.fault("sessions ended")
+
+
+def server_crashes(ground: Ground) -> None:
+    """The server is stopped with `-m immediate` and started again, which makes it recover."""
+    ground.worker()
+    ground.worker()
+    ground.produce()
+    for _ in ground.every(ground.timing.crash_every):
+        ground.server.restart("immediate")
+        ground.fault("server crashed")
+
+
+def outage(ground: Ground) -> None:
+    """The server is away for three times the death bound; nobody may be taken for dead when it is back."""
+    worker = ground.worker()
+    ground.worker()
+    ground.produce()
+    time.sleep(1.0)
+    ground.catch(worker)
+    ground.server.stop("immediate")
+    time.sleep(OUTAGE * ground.timing.dead_after)
+    ground.server.start()
+    ground.fault("server back")
+    time.sleep(1.5 * ground.timing.dead_after)
+
+
+def zombies(ground: Ground) -> None:
+    """SIGSTOP past the death bound: to the whole tree, with the children woken first; then to the worker alone."""
+    workers = [ground.worker(), ground.worker()]
+    ground.produce()
+    for number in range(ground.timing.cuts):
+        time.sleep(1.0)
+        worker = workers[number % 2]
+        tree = worker.tree()
+        alone = number % 3 == 2
+        ground.catch(worker)
+        at = time.time()
+        doubt = ground.freeze(worker, tree[:1] if alone else None)
+        ground.fault("worker stopped", doubt, CHILDREN, at)
+        time.sleep(CUT * ground.timing.dead_after)
+        wake(worker, number % 3)
+        time.sleep(0.5 * ground.timing.dead_after)
+
+
+def wake(worker: RunningWorker, order: int) -> None:
+    """SIGCONT to all; with `order` 0 to the worker only when its children have had some time by themselves."""
+    tree: list[psutil.Process] = worker.tree()
+    if order == 0:
+        send(signal.SIGCONT, tree[1:])
+        time.sleep(0.2)
+    send(signal.SIGCONT, tree)
+
+
+def rolling_restarts(ground: Ground) -> None:
+    """A new worker is started, and an old one ended with TERM, over and over: nothing at all may be noticed."""
+    workers = [ground.worker(), ground.worker()]
+    ground.produce()
+    for _ in range(ground.timing.rolling_restarts):
+        workers.append(ground.worker())
+        code = workers.pop(0).stop()
+        assert code == 0, f"a worker ended with the exit code {code}"
+        ground.fault("worker restarted")
+
+
+def answers_lost(ground: Ground) -> None:
+    """Statements are carried out and committed, and the connection closed before anybody hears of it."""
+    proxies = [ground.proxy() for _ in range(3)]
+    ground.worker(proxies[0])
+    ground.worker(proxies[1])
+    ground.produce(proxies[2])
+    for proxy, every in zip(proxies, (ANSWERS_EVERY, ANSWERS_EVERY, 4 * ANSWERS_EVERY), strict=True):
+        proxy.lose_answers(every)
+    for _ in ground.every(1.0):
+        ground.rush()
+    for proxy in proxies:
+        proxy.lose_answers(None)
+    at = time.time()
+    for _ in range(sum(proxy.lost for proxy in proxies)):
+        ground.fault("answer lost", at=at)
+
+
+def partition(ground: Ground) -> None:
+    """A worker is cut off from the server past the death bound: both ways; its answers only; and with a reset."""
+    proxies = [ground.proxy(), ground.proxy()]
+    workers = [ground.worker(proxy) for proxy in proxies]
+    ground.produce()
+    for number in range(ground.timing.cuts):
+        time.sleep(1.0)
+        worker, proxy = workers[number % 2], proxies[number % 2]
+        ground.catch(worker)
+        at = time.time()
+        proxy.freeze(answers_only=number % 3 == 1)
+        ground.fault("partition", ground.held(worker), CHILDREN, at)
+        time.sleep(CUT * ground.timing.dead_after)
+        if number % 3 == 2:
+            proxy.sever()
+        proxy.heal()
+        time.sleep(0.5 * ground.timing.dead_after)
+
+
+def idle_transaction(ground: Ground) -> None:
+    """A transaction stays open with its snapshot, and another one that has enqueued a task, under load."""
+    ground.worker()
+    ground.worker()
+    with ground.tables.connect() as conn:
+        conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        conn.execute("SELECT count(*) FROM djtasks_message")
+        ground.produce(hold=True)
+        time.sleep(ground.timing.seconds)
+        conn.execute("ROLLBACK")
+    ground.fault("transaction ended")
+
+
+SCENARIOS = (
+    Scenario("child", "a child killed", children_killed),
+    Scenario("forkserver", "a fork server killed", fork_servers_killed),
+    Scenario("worker", "a worker killed with all its children, and restarted", workers_killed),
+    Scenario("sessions", "every database session ended, twice a second", sessions_ended),
+    Scenario("crash", "the server stopped with `-m immediate`, and started", server_crashes),
+    Scenario("outage", "the server away for three times the death bound", outage, essential=False),
+    Scenario("zombie", "a worker under SIGSTOP past the death bound", zombies),
+    Scenario("rolling", "rolling restarts with TERM", rolling_restarts, essential=False),
+    Scenario("answers", "answers to committed statements lost", answers_lost),
+    Scenario("partition", "a worker cut off past the death bound", partition),
+    Scenario("idle", "an idle transaction held open under load", idle_transaction, essential=False),
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
