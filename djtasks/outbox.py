@@ -7,9 +7,9 @@
 Whatever the mode, workers are rung only after the commit that shows them the message.
 """
 
+import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -21,7 +21,23 @@ from djtasks.delivery import Posting, in_transaction, write, write_immediately
 from djtasks.exceptions import ImproperlyConfigured
 from djtasks.messages import Message
 
+#: One statement carries bodies of about so many bytes at the most: PostgreSQL takes one of 1 GB.
+STATEMENT_BYTES = 64_000_000
 ON_COMMIT, IN_TRANSACTION, IMMEDIATELY = MODES = ("on_commit", "in_transaction", "immediately")
+
+
+def _parts(messages: Iterable[Message], count: int) -> Iterator[list[Message]]:
+    """Up to `count` messages at a time, and no more than fit into a statement."""
+    part: list[Message] = []
+    size = 0
+    for message in messages:
+        part.append(message)
+        size += len(message.body)
+        if len(part) >= count or size >= STATEMENT_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 class _Waiting:
@@ -56,7 +72,7 @@ class _Box:
         return [waiting for _, waiting in found]
 
     def flush(self) -> None:
-        """Write everything that is left, in one statement for each kind of posting."""
+        """Write everything that is left, in one statement for each kind of posting (and for each 64 MB of them)."""
         left = self.alive()
         self.waiting = []
         kinds: dict[tuple[Any, ...], list[_Waiting]] = {}
@@ -65,8 +81,8 @@ class _Box:
             anew, ignore_result, retry, policy = waiting.posting
             kinds.setdefault((anew, ignore_result, retry, id(policy)), []).append(waiting)
         for group in kinds.values():
-            found = group[0].messages if len(group) == 1 else [each for one in group for each in one.messages]
-            write(found, group[0].posting)
+            for part in _parts((message for one in group for message in one.messages), sys.maxsize):
+                write(part, group[0].posting)
 
 
 _boxes: "weakref.WeakKeyDictionary[BaseDatabaseWrapper, _Box]" = weakref.WeakKeyDictionary()
@@ -110,9 +126,8 @@ def enqueue_many(
     Outside of a transaction each chunk is committed by itself: an error leaves those before it enqueued.
     """
     posting = posting or Posting()
-    stream = iter(messages)
-    while batch := list(islice(stream, chunk)):
-        post(batch, posting, mode, using)
+    for part in _parts(messages, chunk):
+        post(part, posting, mode, using)
 
 
 def post(messages: Sequence[Message], posting: Posting, mode: str | None, using: str | None) -> None:

@@ -49,7 +49,6 @@ class Hub(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="djtasks-waiting", daemon=True)
-        self.pid = os.getpid()
         self.lock = threading.Lock()
         self.waiters: dict[str, list[_Waiter]] = {}
         self.ended = False
@@ -142,15 +141,15 @@ class Hub(threading.Thread):
             self._rung = False
         self._last_read = time.monotonic()
         found = results.fetch_ended(conn, list(asked)) if asked else {}
-        for task_id, waiters in asked.items():
-            for waiter in waiters:
-                waiter.read = True
-                if task_id in found:
-                    waiter.stored = found[task_id]
-                    waiter.event.set()
         with self.lock:
-            for task_id in found:
-                self.waiters.pop(task_id, None)
+            for waiters in asked.values():
+                for waiter in waiters:
+                    waiter.read = True
+            # Somebody may have begun to wait for the same task during the query.
+            for task_id, stored in found.items():
+                for waiter in self.waiters.pop(task_id, ()):
+                    waiter.stored = stored
+                    waiter.event.set()
             intervals = [each.interval for left in self.waiters.values() for each in left]
         self._poll_at = self._last_read + min(intervals, default=1.0) * random.uniform(0.75, 1.0)
 
@@ -187,12 +186,21 @@ _hub: Hub | None = None
 _hub_lock = threading.Lock()
 
 
+def _forget_hub() -> None:
+    """A forked child has neither the thread nor the session, and perhaps a lock that nobody will release."""
+    global _hub, _hub_lock
+    _hub, _hub_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_hub)
+
+
 def _add(task_id: str, waiter: _Waiter) -> Hub:
-    """Put the waiter into this process's hub; a fork, or a hub that has ended, gets a new one."""
+    """Put the waiter into this process's hub; where there is none, or it has ended, into a new one."""
     global _hub
     while True:
         with _hub_lock:
-            if _hub is None or _hub.ended or _hub.pid != os.getpid():
+            if _hub is None or _hub.ended:
                 _hub = Hub()
                 _hub.start()
             hub = _hub

@@ -28,7 +28,7 @@ class MessageAdmin(PagedAdmin):
 
     source = Source(pages.MESSAGES, pages.messages)
     heavy = ("body", "headers")
-    list_display = ("id", "task", "status", "in_queue", "priority", "runs_after", "called", "retries")
+    list_display = ("task", "status", "in_queue", "priority", "runs_after", "called", "retries", "id")
     list_filter = (StatusFilter, QueueFilter, NameFilter, OwnerFilter)
     fieldsets = (
         (None, {"fields": ("id", "own_id", "task", "status", "held_by", "in_queue", "priority")}),

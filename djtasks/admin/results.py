@@ -25,7 +25,7 @@ class ResultAdmin(PagedAdmin):
 
     source = Source(pages.RESULTS, pages.results)
     heavy = ("result", "traceback", "headers", "body")
-    list_display = ("id", "task", "state_name", "in_queue", "ran_on", "called", "ended", "runtime", "retries")
+    list_display = ("task", "state_name", "in_queue", "ran_on", "called", "ended", "runtime", "retries", "id")
     list_filter = (StateFilter, QueueFilter, NameFilter, WorkerFilter)
     fieldsets = (
         (None, {"fields": ("id", "own_id", "task", "state_name", "worker_link", "in_queue", "priority")}),

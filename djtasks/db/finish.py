@@ -107,18 +107,3 @@ def confirm(conn: Connection, owner: int, outcomes: Collection[Outcome]) -> set[
         "claims": [outcome.claim for outcome in outcomes],
     }
     return {row[0] for row in rows(conn, CONFIRM, params)}
-
-
-SETTLE: LiteralString = """
-    UPDATE djtasks_result SET done = statement_timestamp()
-    WHERE id = ANY (%(ids)s::uuid[]) AND done IS NULL AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-    RETURNING id::text
-"""
-
-
-def settle(conn: Connection, ids: Sequence[str]) -> set[str]:
-    """Tasks that reported how they end, and then raised `Ignore`: what they reported is their end.
-
-    Call it in the transaction of their finish.
-    """
-    return {row[0] for row in rows(conn, SETTLE, {"ids": list(ids)})}

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from djtasks.db import finish, messages, notify, results
-from djtasks.exceptions import EncodeError
+from djtasks.exceptions import EncodeError, safe_repr
 from djtasks.messages import Claimed, Outcome, Progress
 from djtasks.states import IGNORED
 from djtasks.worker.state import State
@@ -22,6 +22,8 @@ logger = logging.getLogger("djtasks.worker")
 #: A batch is written when it has this many outcomes, or when its first one has waited this long (seconds).
 BATCH_SIZE = 200
 BATCH_AGE = 0.005
+#: One statement carries results of about so many bytes at the most: PostgreSQL takes an array of 1 GB.
+BATCH_BYTES = 64_000_000
 
 #: The database, or the driver, does not take the data.
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, UnicodeError, ValueError, OverflowError)
@@ -122,49 +124,60 @@ class Completer:
         if self.outcomes:
             self._finish(conn, uncertain)
         if self.again:
-            self._run_again(conn)
+            self._run_again(conn, uncertain)
         self._write_fences(conn)
         self.uncertain = False
 
+    def _batch(self) -> list[Outcome]:
+        """As many outcomes as one statement may carry."""
+        size = 0
+        for count, outcome in enumerate(self.outcomes[: BATCH_SIZE * 2]):
+            size += len(outcome.result or b"")
+            if size > BATCH_BYTES and count:
+                return self.outcomes[:count]
+        return self.outcomes[: BATCH_SIZE * 2]
+
     def _finish(self, conn: psycopg.Connection, uncertain: bool) -> None:
-        batch = self.outcomes[: BATCH_SIZE * 2]
+        batch = self._batch()
         accepted: set[str] = set()
-        self._each(conn, batch, lambda conn, part: accepted.update(self._write_outcomes(conn, part)))
-        late = [outcome for outcome in batch if outcome.id not in accepted]
+        mended = self._each(conn, batch, lambda conn, part: accepted.update(self._write_outcomes(conn, part)))
+        accepted.update(mended)
+        ends = [mended.get(outcome.id, outcome) for outcome in batch]
+        late = [outcome for outcome in ends if outcome.id not in accepted]
         if late and uncertain:
-            written = finish.confirm(conn, self.state.incarnation, late)
+            accepted |= finish.confirm(conn, self.state.incarnation, late)
             # A result that is not stored leaves no trace to recognise; its message is gone, which is all it asked.
-            late = [outcome for outcome in late if outcome.id not in written and outcome.store]
+            late = [outcome for outcome in late if outcome.id not in accepted and outcome.store]
         del self.outcomes[: len(batch)]
         self._let_go(outcome.claim for outcome in batch)
         self.refuse(outcome.id for outcome in late)
-        self.state.counters.update(outcome.state for outcome in batch if outcome.id in accepted)
-        stored = [outcome.id for outcome in batch if outcome.store or outcome.state == IGNORED]
-        if stored:
-            notify.ring_waiters(conn, stored)
+        self.state.counters.update(outcome.state for outcome in ends if outcome.id in accepted)
+        # A task that raised Ignore may have reported its end itself.
+        self._ring_waiters(conn, [outcome.id for outcome in ends if outcome.store or outcome.state == IGNORED])
 
     def _write_outcomes(self, conn: psycopg.Connection, part: list[Outcome]) -> set[str]:
-        if all(outcome.state != IGNORED for outcome in part):
-            return finish.finish(conn, self.state.incarnation, part, self.worker)
-        with conn.transaction():
-            written = finish.finish(conn, self.state.incarnation, part, self.worker)
-            finish.settle(conn, [outcome.id for outcome in part if outcome.state == IGNORED and outcome.id in written])
-        return written
+        return finish.finish(conn, self.state.incarnation, part, self.worker)
 
     def _write_progress(self, conn: psycopg.Connection, part: list[Progress]) -> None:
         results.report(conn, part, self.state.incarnation, self.worker)
 
-    def _run_again(self, conn: psycopg.Connection) -> None:
-        queues: list[str] = []
-
-        def write(conn: psycopg.Connection, part: list[Outcome]) -> None:
-            queues.extend(messages.again(conn, self.state.incarnation, part, self.worker).values())
-
-        self._each(conn, self.again, write)
-        self.state.counters.update(outcome.state for outcome in self.again)
-        self._let_go(outcome.claim for outcome in self.again)
-        self.again.clear()
-        self._ring(conn, queues)
+    def _run_again(self, conn: psycopg.Connection, uncertain: bool) -> None:
+        queues: dict[str, str] = {}
+        batch = self.again
+        mended = self._each(
+            conn,
+            batch,
+            lambda conn, part: queues.update(messages.again(conn, self.state.incarnation, part, self.worker)),
+        )
+        self.again = []
+        self._let_go(outcome.claim for outcome in batch)
+        self.state.counters.update(outcome.state for outcome in batch if outcome.id in queues)
+        self.state.counters.update(outcome.state for outcome in mended.values())
+        if not uncertain:
+            # A repeated statement finds that its own work was done, and cannot tell it from another's.
+            self.refuse(outcome.id for outcome in batch if outcome.id not in queues and outcome.id not in mended)
+        self._ring(conn, list(queues.values()))
+        self._ring_waiters(conn, list(mended))
 
     def _write_fences(self, conn: psycopg.Connection) -> None:
         for claims, write, counter in (
@@ -186,41 +199,45 @@ class Completer:
             self.reopened = True
             notify.ring_workers(conn, set(queues), len(queues), but=self.state.incarnation)
 
+    def _ring_waiters(self, conn: psycopg.Connection, ids: list[str]) -> None:
+        if ids:
+            notify.ring_waiters(conn, ids)
+
     def _let_go(self, claims: Iterable[int]) -> None:
         for claim in claims:
             self.state.held.pop(claim, None)
 
     def _each(
         self, conn: psycopg.Connection, batch: list[Any], write: Callable[[psycopg.Connection, list[Any]], object]
-    ) -> None:
-        """Write a batch; if the database refuses its data, write row by row, and mend the row that is bad."""
+    ) -> dict[str, Outcome]:
+        """Write a batch; if the database refuses its data, write row by row, and mend the row that is bad.
+
+        Returns what was written in the place of bad rows, by id.
+        """
         try:
             write(conn, batch)
-            return
+            return {}
         except REFUSED as error:
             if conn.broken or conn.closed:
                 raise
             logger.warning("A batch of %d was refused (%s); writing it one by one", len(batch), error)
+        mended = {}
         for each in batch:
             try:
                 write(conn, [each])
             except REFUSED as error:
                 if conn.broken or conn.closed:
                     raise
-                self._mend(conn, each, error, write)
+                logger.error("The state %s of task %s could not be stored: %s", each.state, each.id, error)
+                if (outcome := self._mend(conn, each, error)) is not None:
+                    mended[outcome.id] = outcome
+        return mended
 
-    def _mend(
-        self,
-        conn: psycopg.Connection,
-        bad: Outcome | Progress,
-        error: Exception,
-        write: Callable[[psycopg.Connection, list[Any]], object],
-    ) -> None:
-        """A row that the database does not take ends as a FAILURE that says so."""
+    def _mend(self, conn: psycopg.Connection, bad: Outcome | Progress, error: Exception) -> Outcome | None:
+        """End a message whose outcome the database does not take as a FAILURE that says so; None if it is not ours."""
         message = self.state.held.get(bad.claim)
         if message is None or isinstance(bad, Progress):
-            logger.error("The state of task %s could not be stored: %s", bad.id, error)
-            return
-        logger.error("The outcome of task %s could not be stored: %s", bad.id, error)
-        outcome = self.failure(message, EncodeError(f"the outcome ({bad.state}) could not be stored: {error!r}"))
-        self._write_outcomes(conn, [outcome._replace(traceback=None)])
+            return None
+        why = f"the outcome ({bad.state}) could not be stored: {safe_repr(error)}"
+        outcome = self.failure(message, EncodeError(why))._replace(traceback=None)
+        return outcome if self._write_outcomes(conn, [outcome]) else None

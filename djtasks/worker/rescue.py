@@ -1,8 +1,8 @@
 """Rescue: what the dead held goes on. Any worker does it; two that try at once do it once.
 
 Death is proved where it can be (same machine, process gone) and suspected otherwise: a suspect is rescued only if
-this very worker has seen its heartbeat stand still for long enough since its own last reconnect, so that an outage, a
-clock that jumps or a worker that has just started never causes a mass rescue.
+this very worker has seen its heartbeat stand still for long enough since its own last reconnect, and without a gap, so
+that an outage, a server that hangs, a clock that jumps or a worker that has just started never causes a mass rescue.
 """
 
 import logging
@@ -31,16 +31,21 @@ class Rescuer:
         self.host = Host()
         #: By incarnation: the heartbeat last seen, and since when (monotonic) it has not moved.
         self._sightings: dict[int, tuple[float, float]] = {}
+        self._looked_at = 0.0
         self._sweep_at = 0.0
 
     def forget_sightings(self) -> None:
-        """The connection was lost: nothing that was not seen counts as standing still."""
+        """There was a gap in what could be seen: standing still is counted from now on."""
         self._sightings.clear()
 
     def look(self, conn: psycopg.Connection, own: int) -> None:
         """Rescue what the dead hold. `own` is this worker's incarnation."""
-        now = time.monotonic()
         peers = [peer for peer in workers.peers(conn) if peer.incarnation != own]
+        now = time.monotonic()
+        if now - self._looked_at > settings.WORKER_DEAD_AFTER / 2:
+            # The database, or this process, stood still: so may the others have done, and for no other reason.
+            self.forget_sightings()
+        self._looked_at = now
         seen = {}
         for peer in peers:
             heartbeat, since = self._sightings.get(peer.incarnation, (peer.heartbeat, now))

@@ -114,7 +114,7 @@ def field(response: HttpResponse, name: str) -> str:
 
 def listed(response: HttpResponse) -> list[str]:
     """The ids in a list, in order."""
-    return re.findall(r'<th class="field-id"><a href="[^"]*">([^<]*)</a>', response.content.decode())
+    return re.findall(r'<td class="field-id">([^<]*)</td>', response.content.decode())
 
 
 def paging(response: HttpResponse) -> dict[str, str]:

@@ -19,7 +19,7 @@ from tests.worker.running import RunningWorker
 
 #: Between two ended sessions, and two lost answers of one connection's proxy, in seconds.
 SESSIONS_EVERY = 0.5
-ANSWERS_EVERY = 0.25
+ANSWERS_EVERY = 0.1
 #: How much longer than the death bound a worker is cut off, and the server is away.
 CUT, OUTAGE = 1.5, 3.0
 #: How much of a worker's own file is looked at for what runs at this moment, in bytes.
@@ -86,7 +86,7 @@ def sessions_ended(ground: Ground) -> None:
     ground.worker()
     ground.produce()
     for number in ground.every(SESSIONS_EVERY):
-        if number % 2:
+        if number % 6 == 0:
             ground.rush()
         ground.tables.number(TERMINATE)
         ground.fault("sessions ended")
@@ -143,6 +143,24 @@ def wake(worker: RunningWorker, order: int) -> None:
     send(signal.SIGCONT, tree)
 
 
+def everyone_stopped(ground: Ground) -> None:
+    """SIGSTOP to all workers past the death bound, as when a machine is paused: nobody may be taken for dead."""
+    workers = [ground.worker(), ground.worker()]
+    ground.produce()
+    for _ in range((ground.timing.cuts + 2) // 3):
+        time.sleep(1.0)
+        ground.catch(workers[0])
+        for worker in workers:
+            ground.freeze(worker)
+        time.sleep(CUT * ground.timing.dead_after)
+        for worker in workers:
+            send(signal.SIGCONT, worker.tree())
+            # The first one awake finds the other one's last heartbeat as old as its own sleep was long.
+            time.sleep(0.3 * ground.timing.dead_after)
+        ground.fault("all workers stopped")
+        time.sleep(ground.timing.dead_after)
+
+
 def rolling_restarts(ground: Ground) -> None:
     """A new worker is started, and an old one ended with TERM, over and over: nothing at all may be noticed."""
     workers = [ground.worker(), ground.worker()]
@@ -162,8 +180,10 @@ def answers_lost(ground: Ground) -> None:
     ground.produce(proxies[2])
     for proxy, every in zip(proxies, (ANSWERS_EVERY, ANSWERS_EVERY, 4 * ANSWERS_EVERY), strict=True):
         proxy.lose_answers(every)
-    for _ in ground.every(1.0):
-        ground.rush()
+    for number in ground.every(1.0):
+        # For the most part a claim finds a few tasks, and then looks again: each of the two may be lost.
+        if number % 4 == 0:
+            ground.rush()
     for proxy in proxies:
         proxy.lose_answers(None)
     at = time.time()
@@ -211,6 +231,7 @@ SCENARIOS = (
     Scenario("crash", "the server stopped with `-m immediate`, and started", server_crashes),
     Scenario("outage", "the server away for three times the death bound", outage, essential=False),
     Scenario("zombie", "a worker under SIGSTOP past the death bound", zombies),
+    Scenario("pause", "all workers under SIGSTOP past the death bound", everyone_stopped),
     Scenario("rolling", "rolling restarts with TERM", rolling_restarts, essential=False),
     Scenario("answers", "answers to committed statements lost", answers_lost),
     Scenario("partition", "a worker cut off past the death bound", partition),

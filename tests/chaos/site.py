@@ -20,7 +20,7 @@ from psycopg import sql
 from testproject.postgres.shared import CHECKOUT
 from tests.chaos.audit import Fault, Ledger, Verdict, read_runs
 from tests.chaos.proxy import Proxy
-from tests.chaos.tables import ACTIVE, HELD, REGISTERED, TRACES, Tables, Witness
+from tests.chaos.tables import ACTIVE, HELD, REGISTERED, SESSIONS, TRACES, Tables, Witness
 from tests.servers import Server
 from tests.waits import wait_until
 from tests.worker.running import RunningWorker, Workers, migrate
@@ -227,7 +227,11 @@ class Ground:
     def held(self, worker: RunningWorker) -> int:
         """How many messages are in a worker's hands, once the server has carried out what it was asked before."""
         sessions = f"djtasks % {worker.name}@%"
-        wait_until(lambda: not self.tables.number(ACTIVE, sessions), f"the sessions of {worker.name} are quiet")
+        try:
+            wait_until(lambda: not self.tables.number(ACTIVE, sessions), f"the sessions of {worker.name} are quiet")
+        except AssertionError as error:
+            found = "\n".join(map(str, self.tables.ask(SESSIONS)))
+            raise AssertionError(f"{error}\n{found}") from error
         return self.tables.number(HELD, worker.pid)
 
     def kill(self, worker: RunningWorker) -> None:

@@ -44,6 +44,12 @@ REGISTERED: LiteralString = "SELECT count(*) FROM djtasks_worker WHERE pid = %s"
 ACTIVE: LiteralString = """
     SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s AND state = 'active'
 """
+#: Who does what, and who waits for whom.
+SESSIONS: LiteralString = """
+    SELECT application_name, pid, pg_blocking_pids(pid), state, wait_event_type, wait_event,
+        statement_timestamp() - state_change AS since, left(regexp_replace(query, '\\s+', ' ', 'g'), 150)
+    FROM pg_stat_activity WHERE backend_type = 'client backend'
+"""
 TERMINATE: LiteralString = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
