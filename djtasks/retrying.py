@@ -94,7 +94,8 @@ def _again(
             queue = message.queue
         if options.get("priority") is None and message is not None:
             priority = message.priority
-        again = again._replace(queue=queue, priority=priority)
+        # As plain values: members of enumerations do not travel from a child to its worker.
+        again = again._replace(queue=str.__str__(queue), priority=int(priority))
     if options.get("expires") is not None:
         after, expires = calls.expiry(options["expires"], task.name)
         again = again._replace(expires=expires if after is None else time.time() + after)

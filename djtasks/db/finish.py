@@ -53,9 +53,9 @@ FINISH: LiteralString = """
             body_content_encoding = excluded.body_content_encoding
         WHERE djtasks_result.done IS NULL
     ), closed AS (
-        UPDATE djtasks_result AS r SET done = statement_timestamp()
+        UPDATE djtasks_result AS r SET done = coalesce(r.done, statement_timestamp())
         FROM gone
-        WHERE r.id = gone.id AND NOT gone.store AND r.done IS NULL
+        WHERE r.id = gone.id AND NOT gone.store
     )
     SELECT id::text FROM gone
 """

@@ -5,6 +5,7 @@ its batch. What the fence refuses is dropped and counted: it has become somebody
 """
 
 import logging
+import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -26,7 +27,15 @@ BATCH_AGE = 0.005
 BATCH_BYTES = 64_000_000
 
 #: The database, or the driver, does not take the data.
-REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, UnicodeError, ValueError, OverflowError)
+REFUSED = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    ArithmeticError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 Failure = Callable[[Claimed, BaseException], Outcome]
 

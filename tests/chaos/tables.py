@@ -41,8 +41,10 @@ HELD: LiteralString = """
     SELECT count(*) FROM djtasks_message JOIN djtasks_worker ON owner = incarnation WHERE pid = %s
 """
 REGISTERED: LiteralString = "SELECT count(*) FROM djtasks_worker WHERE pid = %s"
+#: The server works for these sessions; it does not while it waits for the rest of a statement, or to be listened to.
 ACTIVE: LiteralString = """
-    SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s AND state = 'active'
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name LIKE %s AND state = 'active' AND coalesce(wait_event_type, '') <> 'Client'
 """
 #: Who does what, and who waits for whom.
 SESSIONS: LiteralString = """

@@ -19,8 +19,8 @@ from django.db import connection, connections, transaction
 
 from djtasks import AsyncResult
 from testproject.postgres.shared import CHECKOUT
-from tests.worker_app import tasks as worker_tasks
 from tests.waits import wait_until as wait_for_so_long
+from tests.worker_app import tasks as worker_tasks
 
 T = TypeVar("T")
 
@@ -314,9 +314,7 @@ class Workers:
             "EXTRA_APPS": apps,
             **(environment or {}),
         }
-        worker = RunningWorker(
-            self.folder, options, settings=settings, environment=given, program=program, cwd=cwd
-        )
+        worker = RunningWorker(self.folder, options, settings=settings, environment=given, program=program, cwd=cwd)
         self.started.append(worker)
         return worker
 

@@ -1,6 +1,7 @@
 """A worker that cannot do what it is told does not start, and says why in one sentence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psycopg
@@ -15,8 +16,8 @@ class Start(NamedTuple):
 
     options: tuple[str, ...]
     says: str
-    environment: dict[str, str] = {}
-    settings: dict[str, Any] = {}
+    environment: Mapping[str, str] = MappingProxyType({})
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 STARTS = {

@@ -78,9 +78,7 @@ def test_a_hard_limit_ends_what_is_in_c_code(how: str) -> None:
 
 def test_a_soft_limit_never_hits_the_next_task() -> None:
     # Tasks that end when their limit comes, between tasks that have none of their own to fear.
-    calls = [
-        (tasks.spin.apply_async([0.03], soft_time_limit=0.03), tasks.spin.apply_async([0.01])) for _ in range(40)
-    ]
+    calls = [(tasks.spin.apply_async([0.03], soft_time_limit=0.03), tasks.spin.apply_async([0.01])) for _ in range(40)]
     for close, safe in calls:
         assert value(safe) == "done"
         assert ended(close) == "SUCCESS" or error(close).startswith("SoftTimeLimitExceeded")

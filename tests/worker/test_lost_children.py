@@ -11,8 +11,9 @@ from tests.worker.running import (
     Gate,
     RunningWorker,
     Workers,
-    hand_over,
+    ended,
     error,
+    hand_over,
     living,
     row,
     value,
@@ -103,6 +104,17 @@ def test_messages_that_a_killed_child_had_not_read_go_on_without_a_crash_counted
     assert error(first).startswith("WorkerLostError:")
     assert {value(result) for result in others} == {False}
     assert all(len(shared.audit.lines("ran", result)) == 1 for result in others)
+
+
+def test_what_a_child_had_ended_before_it_died_counts(single: RunningWorker, shared: Workers, gate: Gate) -> None:
+    # At once into one socket: the last one ends the process before the others' outcomes can have been stored.
+    first, others = hand_over("single", tasks.hold, gate, [*[tasks.noted] * 5, tasks.leave_at_once])
+    gate.open()
+    assert ended(first) == "SUCCESS"
+    assert [ended(result) for result in others[:5]] == ["SUCCESS"] * len(others[:5])
+    assert {len(shared.audit.lines("ran", result)) for result in others[:5]} == {1}
+    for result in others[5:]:
+        assert error(result).startswith("WorkerLostError:")
 
 
 # -- the fork server ----------------------------------------------------------------------------------------------

@@ -8,7 +8,19 @@ import psutil
 import pytest
 
 from djtasks import AsyncResult
-from tests.worker.running import Gate, RunningWorker, Workers, ended, error, living, query, row, value, wait_until, waits
+from tests.worker.running import (
+    Gate,
+    RunningWorker,
+    Workers,
+    ended,
+    error,
+    living,
+    query,
+    row,
+    value,
+    wait_until,
+    waits,
+)
 from tests.worker_app import tasks
 
 HOLDING = ("sleep", "sum", "re")

@@ -12,7 +12,19 @@ from pytest_django import DjangoDbBlocker
 from djtasks import AsyncResult
 from testproject.postgres.cluster import postmaster
 from tests.servers import Server, chosen
-from tests.worker.running import Audit, Gate, RunningWorker, Workers, django_at, ended, migrate, query, value, wait_until
+from tests.worker.running import (
+    Audit,
+    Gate,
+    RunningWorker,
+    Workers,
+    django_at,
+    ended,
+    error,
+    migrate,
+    query,
+    value,
+    wait_until,
+)
 from tests.worker_app import tasks
 
 DEAD_AFTER = 2.0
@@ -194,3 +206,21 @@ def test_a_worker_that_starts_while_the_database_is_away_says_so_and_leaves_noth
     assert "cannot be reached" in worker.log
     assert "Traceback" not in worker.log
     assert worker.left() == []
+
+
+def test_a_worker_that_is_to_end_gives_up_a_database_that_does_not_come_back(server: Server, workers: Workers) -> None:
+    gate = workers.gate()
+    impatient = workers.launch("-c", "1", "-l", "INFO", "-Q", "away", program=("-m", "tests.worker.impatient")).ready()
+    result = tasks.hold.apply_async([str(gate)], queue="away")
+    workers.audit.began(result)
+    server.stop()
+    try:
+        impatient.signal(signal.SIGTERM)
+        gate.open()
+        assert impatient.wait() == 1
+        assert "The database did not come back" in impatient.log
+    finally:
+        server.start()
+        connection.close()
+    # Its outcome is lost with it, and the task not: another worker of the host sees to it.
+    assert error(result).startswith("WorkerLostError:")

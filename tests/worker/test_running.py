@@ -95,6 +95,10 @@ def test_a_retried_task_runs_again_under_the_same_id(shared: Workers) -> None:
     assert [line["retries"] for line in shared.audit.lines("ran", result)] == [0, 1, 2]
 
 
+def test_a_retry_takes_members_of_enumerations_as_what_they_stand_for() -> None:
+    assert value(tasks.retried_by_enumeration.delay()) == [9, "celery"]
+
+
 def test_a_state_of_the_tasks_own_can_be_read_while_it_runs(gate: Gate) -> None:
     result = tasks.halfway.delay(str(gate))
     wait_until(lambda: result.state == "HALFWAY", "the state is stored")

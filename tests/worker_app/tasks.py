@@ -114,6 +114,26 @@ def retried(self: Any) -> int:
     return int(self.request.retries)
 
 
+class Level(enum.IntEnum):
+    """A priority of a project's own, as an enumeration."""
+
+    HIGH = 9
+
+
+class Name(enum.StrEnum):
+    """A queue of a project's own, as an enumeration."""
+
+    OTHER = "celery"
+
+
+@shared_task(bind=True, max_retries=1)
+def retried_by_enumeration(self: Any) -> list[Any]:
+    """Succeed at the second run, elsewhere."""
+    if not self.request.retries:
+        raise self.retry(countdown=0, priority=Level.HIGH, queue=Name.OTHER)
+    return [self.request.delivery_info["priority"], self.request.delivery_info["routing_key"]]
+
+
 class Stage(enum.StrEnum):
     """A state of a task's own, as an enumeration."""
 
@@ -190,6 +210,12 @@ def leave(code: int) -> None:
     """End the process."""
     note("begin")
     os._exit(code)
+
+
+@shared_task
+def leave_at_once() -> None:
+    """End the process."""
+    os._exit(1)
 
 
 @shared_task

@@ -97,7 +97,7 @@ class Child:
     def report(self, progress: Progress) -> None:
         """Send a state that is no end up to the worker, which stores it."""
         # A state may be a member of an enum, which does not travel.
-        packets.send(self.outcomes, ("progress", *progress._replace(state=str(progress.state))))
+        packets.send(self.outcomes, ("progress", *progress._replace(state=str.__str__(progress.state))))
 
     def used_up(self, done: int) -> bool:
         """Whether this child is to be replaced."""

@@ -7,6 +7,7 @@ the shared slot (what it has in hand) and from what can still be read back out o
 import contextlib
 import functools
 import logging
+import math
 import selectors
 import signal
 import socket
@@ -26,7 +27,7 @@ logger = logging.getLogger("djtasks.worker")
 
 #: A child that ends sooner than this without having ended a task is not replaced at once.
 TOO_SOON = 1.0
-#: And a fork server so soon after its start.
+#: And a fresh fork server so soon after its start.
 SERVER_TOO_SOON = 5.0
 #: Nothing more is laid behind a run that has already lasted this long.
 LONG_RUN = 0.1
@@ -111,12 +112,11 @@ class PreforkPool(Pool):
         self._server_ready = False
         self._respawn: dict[int, float] = {}
         self._closing = self._killed = False
-        self._server_born = 0.0
+        self._server_born = -math.inf
         self._start_server_at: float | None = None
 
     def fork_server(self) -> None:
         """Fork the server. Before the worker has threads or connections."""
-        self._server_born = time.monotonic()
         self.server.fork()
 
     @property
@@ -264,7 +264,7 @@ class PreforkPool(Pool):
         self._closing = closing
         self.server.close()
         if not closing:
-            # One that ended so soon would do so again.
+            # A fresh one that has ended so soon would do so again.
             self._start_server_at = max(time.monotonic(), self._server_born + SERVER_TOO_SOON)
 
     def _start_server(self) -> None:

@@ -4,6 +4,7 @@ Python threads cannot be killed: a hard time limit is not kept here, and a soft 
 when it starts with a limit set.
 """
 
+import contextlib
 import os
 import queue
 import selectors
@@ -108,11 +109,13 @@ class ThreadsPool(Pool):
                 event = self._events.get_nowait()
             except queue.Empty:
                 return events
+            if not isinstance(event, Progress):
+                claim = event.claim if isinstance(event, Outcome) else event.job.message.claim
+                if self.jobs.pop(claim, None) is None:
+                    # Given up by `kill`, and ended after all.
+                    continue
             if isinstance(event, Outcome):
-                self.jobs.pop(event.claim, None)
                 self.pace.saw(event.runtime)
-            elif not isinstance(event, Progress):
-                self.jobs.pop(event.job.message.claim, None)
             events.append(event)
 
     def tend(self, now: float) -> float | None:
@@ -120,7 +123,7 @@ class ThreadsPool(Pool):
         if len(self.jobs) <= self.concurrency:
             return None
         if now - self._handed >= STUCK_AFTER:
-            for job in self.withdraw():
+            for job in self._untaken():
                 self._events.put(Unstarted(job))
         return now + STUCK_AFTER
 
@@ -128,15 +131,19 @@ class ThreadsPool(Pool):
         return list(self._running)
 
     def withdraw(self) -> list[Job]:
-        taken: list[Job] = []
-        while True:
-            try:
-                job = self._waiting.get_nowait()
-            except queue.Empty:
-                return taken
-            if job is not None:
-                self.jobs.pop(job.message.claim, None)
-                taken.append(job)
+        untaken = self._untaken()
+        for job in untaken:
+            self.jobs.pop(job.message.claim, None)
+        return untaken
+
+    def _untaken(self) -> list[Job]:
+        """Take everything that no thread has taken out of their queue."""
+        found: list[Job] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (job := self._waiting.get_nowait()) is not None:
+                    found.append(job)
+        return found
 
     def close(self) -> None:
         for _ in self._threads:
@@ -154,5 +161,5 @@ class ThreadsPool(Pool):
         self._killed = True
         self.close()
         for claim in list(self._running):
-            if (job := self.jobs.pop(claim, None)) is not None:
+            if (job := self.jobs.get(claim)) is not None:
                 self._events.put(Lost(job, "the worker was stopped"))
