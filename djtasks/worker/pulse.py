@@ -5,6 +5,7 @@ again, old results. It tells the consumer what it must know through `news`.
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -27,6 +28,7 @@ logger = logging.getLogger("djtasks.worker")
 LOOK_EVERY = 2.0
 PRUNE_EVERY = 60.0
 PRUNE_BATCH = 1000
+PRUNE_PAUSE = 0.05
 #: How long the thread waits after a lost connection, at first and at most.
 BACKOFF = (0.2, 5.0)
 
@@ -63,6 +65,8 @@ class Pulse(threading.Thread):
         self.link = Link(f"pulse {name}")
         self.rescuer = Rescuer(name)
         self.last_beat = time.monotonic()
+        #: When the next beat is due, in monotonic seconds.
+        self._beat_at = math.inf
         self._stalled = False
         self._halt = threading.Event()
         self._prune_at = time.monotonic() + random.uniform(0, PRUNE_EVERY)
@@ -74,14 +78,14 @@ class Pulse(threading.Thread):
 
     def run(self) -> None:
         """Beat, look, sweep, and again."""
-        beat_at = look_at = 0.0
+        self._beat_at = look_at = 0.0
         while not self._halt.is_set():
             now = time.monotonic()
             try:
                 conn = self.link.connection()
-                if now >= beat_at:
+                if now >= self._beat_at:
                     self.beat(conn)
-                    beat_at = now + settings.WORKER_HEARTBEAT_INTERVAL * random.uniform(0.9, 1.0)
+                    self._beat_at = now + settings.WORKER_HEARTBEAT_INTERVAL * random.uniform(0.9, 1.0)
                 if now >= look_at:
                     look_at = now + min(LOOK_EVERY, settings.WORKER_HEARTBEAT_INTERVAL) * random.uniform(0.8, 1.0)
                     self.rescuer.look(conn, self.state.incarnation)
@@ -93,7 +97,7 @@ class Pulse(threading.Thread):
                 logger.exception("The pulse missed a beat")
                 self._halt.wait(BACKOFF[0])
             else:
-                self._halt.wait(max(0.01, min(beat_at, look_at) - time.monotonic()))
+                self._halt.wait(max(0.01, min(self._beat_at, look_at) - time.monotonic()))
         self.link.close()
 
     def beat(self, conn: psycopg.Connection) -> None:
@@ -121,17 +125,19 @@ class Pulse(threading.Thread):
         self._wait = min(BACKOFF[1], self._wait * 2)
 
     def sweep(self, conn: psycopg.Connection) -> None:
-        """What any worker may do, and what is harmless to do twice."""
+        """What any worker may do, and what is harmless to do twice; the rest of it after the next beat."""
         self.expire(conn)
-        if adopted := messages.adopt(conn, self.known(), self.queues):
-            notify.ring_workers(conn, set(adopted), len(adopted))
+        self.adopt(conn)
         if time.monotonic() >= self._prune_at:
-            self._prune_at = time.monotonic() + PRUNE_EVERY * random.uniform(0.8, 1.2)
             self.prune(conn)
+
+    def has_time(self) -> bool:
+        """Whether the next beat is not yet due: however much there is to do, the heart beats in time."""
+        return not self._halt.is_set() and time.monotonic() < self._beat_at
 
     def expire(self, conn: psycopg.Connection) -> None:
         """End what waits past its expiry as REVOKED, under an incarnation that lives for this transaction only."""
-        while not self._halt.is_set():
+        while True:
             with conn.transaction():
                 owner = random.getrandbits(62) | 1
                 found = claims.claim_expired(conn, owner, 1)
@@ -141,11 +147,21 @@ class Pulse(threading.Thread):
             if not outcomes:
                 return
             notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
+            if not self.has_time():
+                return
+
+    def adopt(self, conn: psycopg.Connection) -> None:
+        """Open the lanes of what was set aside by workers that did not know its task."""
+        while adopted := messages.adopt(conn, self.known(), self.queues):
+            notify.ring_workers(conn, set(adopted), len(adopted))
+            if not self.has_time():
+                return
 
     def prune(self, conn: psycopg.Connection) -> None:
         """Delete results past RESULT_EXPIRES, a small batch at a time."""
         age = settings.RESULT_EXPIRES
-        if not age:
-            return
-        while results.prune(conn, age.total_seconds(), PRUNE_BATCH) == PRUNE_BATCH and not self._halt.wait(0.05):
-            pass
+        while age and results.prune(conn, age.total_seconds(), PRUNE_BATCH) == PRUNE_BATCH:
+            if not self.has_time():
+                return
+            self._halt.wait(PRUNE_PAUSE)
+        self._prune_at = time.monotonic() + PRUNE_EVERY * random.uniform(0.8, 1.2)

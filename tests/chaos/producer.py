@@ -33,6 +33,8 @@ SECONDS = {(0.0, 0.0): 70, (0.005, 0.02): 20, (0.05, 0.15): 8, (0.3, 0.5): 2}
 NAMES = {"early": 40, "late": 40, "early_again": 5, "late_again": 5, "early_tracked": 5, "late_silent": 5}
 #: How many are enqueued at a time, now and then, and when asked to: those keep all children busy for a moment.
 BULK, RUSH = 100, 1500
+#: How many large ones are enqueued when asked to, and how many characters each of those carries.
+LARGE, LARGE_SIZE = 4, 14_000_000
 #: The most that a delayed task waits, in seconds.
 DELAY = 1.5
 
@@ -102,7 +104,8 @@ class Producer:
         self.ledger = ledger
         self.rate = rate
         self.halt = threading.Event()
-        self.rush = False
+        #: What is to be done next, besides the usual.
+        self.wanted: list[Callable[[], int]] = []
         #: How to call, and how often of a hundred times.
         self.ways: dict[Callable[[], int], int] = {
             self.at_once: 40,
@@ -120,9 +123,8 @@ class Producer:
         made = 0
         while not self.halt.is_set() and time.monotonic() - began < seconds:
             connection.close_if_unusable_or_obsolete()
-            if self.rush:
-                self.rush = False
-                self.bulk(RUSH)
+            while self.wanted:
+                self.wanted.pop()()
             made += random.choices(list(self.ways), list(self.ways.values()))[0]()
             # What an outage held up is not made up for.
             made = max(made, int((time.monotonic() - began) * self.rate) - 10)
@@ -203,13 +205,21 @@ class Producer:
                 self.ledger.write("unsure", call, IMMEDIATELY)
         return 1
 
-    def bulk(self, count: int = BULK) -> int:
+    def rush(self) -> int:
+        """Very many."""
+        return self.bulk(RUSH)
+
+    def large(self) -> int:
+        """A few that carry much."""
+        return self.bulk(LARGE, os.urandom(LARGE_SIZE // 2).hex())
+
+    def bulk(self, count: int = BULK, payload: str = "") -> int:
         """Many that are over at once."""
         calls = [self.ledger.call("bulk", random.choice(("early", "late"))) for _ in range(count)]
         for name in ("early", "late"):
             same = [call for call in calls if call.name == name]
             with self.ledger.outcome(same, "bulk", []):
-                found = task_named(name).bulk_apply_async(((call.serial, 0.0), {}) for call in same)
+                found = task_named(name).bulk_apply_async(((call.serial, 0.0, payload), {}) for call in same)
                 for call, result in zip(same, found, strict=True):
                     call.id = result.id
         return count
@@ -229,7 +239,8 @@ def main() -> None:
     import_default_modules()
     producer = Producer(Ledger(options.ledger, options.first), options.rate)
     signal.signal(signal.SIGTERM, lambda *_: producer.halt.set())
-    signal.signal(signal.SIGUSR1, lambda *_: setattr(producer, "rush", True))
+    signal.signal(signal.SIGUSR1, lambda *_: producer.wanted.append(producer.rush))
+    signal.signal(signal.SIGUSR2, lambda *_: producer.wanted.append(producer.large))
     holder = threading.Thread(target=producer.hold)
     if options.hold:
         holder.start()

@@ -37,6 +37,8 @@ class Pair:
         #: The answer to the statement now on its way will be lost.
         self.doomed = False
         self.tail = b""
+        #: The size of the answer so far.
+        self.size = 0
 
     def close(self) -> None:
         """Close both ends, at once."""
@@ -59,6 +61,8 @@ class Proxy(threading.Thread):
         #: How many answers were lost.
         self.lost = 0
         self.lose_every: float | None = None
+        #: Forward no answers any more when one is larger than this, in bytes.
+        self.freeze_over: int | None = None
         self._lose_at = 0.0
         self._pairs: set[Pair] = set()
         self._up = threading.Event()
@@ -159,8 +163,12 @@ class Proxy(threading.Thread):
     async def _down_stream(self, reader: asyncio.StreamReader, pair: Pair) -> None:
         """From the server to the client."""
         while data := await self._answer(reader, pair):
-            await self._answers.wait()
             end = pair.ends_answer(data)
+            pair.size = 0 if end else pair.size + len(data)
+            if self.freeze_over is not None and pair.size > self.freeze_over:
+                self.freeze_over = None
+                self._answers.clear()
+            await self._answers.wait()
             pair.ready = pair.ready or bool(end)
             if pair.doomed and end != READY_IN_TRANSACTION:
                 if end == READY:

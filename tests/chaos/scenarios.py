@@ -14,7 +14,7 @@ from typing import NamedTuple
 import psutil
 
 from tests.chaos.site import CHILDREN, Ground, send
-from tests.chaos.tables import TERMINATE
+from tests.chaos.tables import HELD, TERMINATE
 from tests.worker.running import RunningWorker
 
 #: Between two ended sessions, and two lost answers of one connection's proxy, in seconds.
@@ -22,6 +22,8 @@ SESSIONS_EVERY = 0.5
 ANSWERS_EVERY = 0.1
 #: How much longer than the death bound a worker is cut off, and the server is away.
 CUT, OUTAGE = 1.5, 3.0
+#: How long a worker may be cut off, whatever it was about, until what it held goes on, in seconds.
+STUFFED = 25.0
 #: How much of a worker's own file is looked at for what runs at this moment, in bytes.
 TAIL = 20_000
 
@@ -150,8 +152,10 @@ def everyone_stopped(ground: Ground) -> None:
     for _ in range((ground.timing.cuts + 2) // 3):
         time.sleep(1.0)
         ground.catch(workers[0])
-        for worker in workers:
+        for worker in reversed(workers):
             ground.freeze(worker)
+            # The second one to fall asleep has seen the first one's last heartbeat.
+            time.sleep(ground.timing.heartbeat)
         time.sleep(CUT * ground.timing.dead_after)
         for worker in workers:
             send(signal.SIGCONT, worker.tree())
@@ -210,6 +214,23 @@ def partition(ground: Ground) -> None:
         time.sleep(0.5 * ground.timing.dead_after)
 
 
+def stuffed(ground: Ground) -> None:
+    """A worker is cut off while megabytes are on their way to it: the server waits in the middle of an answer."""
+    proxy = ground.proxy()
+    worker = ground.worker(proxy)
+    ground.worker()
+    ground.produce()
+    proxy.freeze_over = 1 << 20
+    while proxy.freeze_over is not None:
+        ground.rush(large=True)
+        time.sleep(1.0)
+    ground.fault("partition", ground.held(worker), CHILDREN)
+    time.sleep(STUFFED)
+    overdue = ground.tables.number(HELD, worker.pid)
+    proxy.heal()
+    assert not overdue, f"{overdue} tasks are still in the hands of a worker that was cut off {STUFFED:g} s ago"
+
+
 def idle_transaction(ground: Ground) -> None:
     """A transaction stays open with its snapshot, and another one that has enqueued a task, under load."""
     ground.worker()
@@ -235,6 +256,7 @@ SCENARIOS = (
     Scenario("rolling", "rolling restarts with TERM", rolling_restarts, essential=False),
     Scenario("answers", "answers to committed statements lost", answers_lost),
     Scenario("partition", "a worker cut off past the death bound", partition),
+    Scenario("stuffed", "a worker cut off in the middle of a large answer", stuffed, essential=False),
     Scenario("idle", "an idle transaction held open under load", idle_transaction, essential=False),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

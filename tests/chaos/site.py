@@ -205,10 +205,10 @@ class Ground:
             time.sleep(max(0.0, began + number * seconds - time.monotonic()))
             yield number
 
-    def rush(self) -> None:
-        """Let many calls come at once."""
+    def rush(self, *, large: bool = False) -> None:
+        """Let many calls come at once, or some that carry much."""
         if self._producer is not None:
-            self._producer.send_signal(signal.SIGUSR1)
+            self._producer.send_signal(signal.SIGUSR2 if large else signal.SIGUSR1)
 
     def catch(self, worker: RunningWorker, wanted: int = 20) -> None:
         """Let many calls come at once, and wait for a moment in which the worker has its hands full of them."""

@@ -45,13 +45,13 @@ def _work_twice(task: Any, serial: int, seconds: float) -> str:
 
 
 @shared_task(name="chaos.early")
-def early(serial: int, seconds: float = 0.0) -> str:
+def early(serial: int, seconds: float = 0.0, payload: str = "") -> str:
     """Acknowledged before it runs, as is the default."""
     return _work(serial, seconds)
 
 
 @shared_task(name="chaos.late", acks_late=True)
-def late(serial: int, seconds: float = 0.0) -> str:
+def late(serial: int, seconds: float = 0.0, payload: str = "") -> str:
     """Acknowledged when it has ended."""
     return _work(serial, seconds)
 

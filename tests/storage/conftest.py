@@ -1,6 +1,7 @@
 """What the tests of the storage share: empty tables, and as many real connections as a race needs."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,11 +11,17 @@ from djtasks.db.connections import open_private
 from tests.storage.rows import Table, empty
 
 
+@pytest.fixture(scope="session")
+def onlooker(django_db_setup: None, django_db_blocker: Any) -> Iterator[Table]:
+    """The tables as an onlooker sees them: by a connection of its own, so only what is committed."""
+    with django_db_blocker.unblock(), open_private("test onlooker") as conn:
+        yield Table(conn)
+
+
 @pytest.fixture(autouse=True)
-def _empty_tables(db: None) -> Iterator[None]:
+def _empty_tables(db: None, onlooker: Table) -> Iterator[None]:
     """No row of ours at the start. What a test commits is seen by every connection, and gone for the next one."""
-    with open_private("test set-up") as conn:
-        empty(conn)
+    empty(onlooker.conn)
     yield
     if hasattr(delivery._private, "link"):
         delivery._private.link.close()
@@ -41,6 +48,6 @@ def conn(connect: Callable[..., psycopg.Connection]) -> psycopg.Connection:
 
 
 @pytest.fixture
-def table(connect: Callable[..., psycopg.Connection]) -> Table:
-    """The tables as an onlooker sees them: by a connection of its own, so only what is committed."""
-    return Table(connect("test onlooker"))
+def table(onlooker: Table) -> Table:
+    """The tables as an onlooker sees them."""
+    return onlooker

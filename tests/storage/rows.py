@@ -20,6 +20,22 @@ LOWEST, HIGHEST = -32768, 32767
 #: More than a test leaves behind: then the files are made anew, so that no test walks over another one's dead rows.
 LARGE = 200_000
 NODE = "celery@test"
+#: Texts that are easily broken on their way.
+HOSTILE = [
+    "",
+    " ",
+    "NULL",
+    "null",
+    "'; DROP TABLE djtasks_message; --",
+    "a\"b\\c'd`e",
+    '{a,b,"c"}',
+    "%s %(x)s %% {} {0} $1 :name ?",
+    "line\nbreak\r\ttab\x01\x1f\x7f",
+    "ä€😀 ‮right-to-left‬ \ufeff\u200b\u2028",
+    "é vs é",
+    "\\x00 \\u0000 E'\\n'",
+    "x" * 100_000,
+]
 
 _numbers = itertools.count(1)
 

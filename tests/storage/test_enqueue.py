@@ -14,27 +14,12 @@ from djtasks.db import finish, messages, results
 from djtasks.db.messages import MANY
 from djtasks.ids import as_task_id, new_task_id
 from djtasks.messages import Message, Progress
-from tests.storage.rows import NODE, Table, counting, ended, hire, message, put, take
+from tests.storage.rows import HOSTILE, NODE, Table, counting, ended, hire, message, put, take
 
 Connect = Callable[..., psycopg.Connection]
 
 #: One, several, and so many that they travel as binary arrays.
 SIZES = [1, 3, MANY + 20]
-HOSTILE = [
-    "",
-    " ",
-    "NULL",
-    "null",
-    "'; DROP TABLE djtasks_message; --",
-    "a\"b\\c'd`e",
-    '{a,b,"c"}',
-    "%s %(x)s %% {} {0} $1 :name ?",
-    "line\nbreak\r\ttab\x01\x1f\x7f",
-    "ä€😀 ‮right-to-left‬ \ufeff\u200b\u2028",
-    "é vs é",
-    "\\x00 \\u0000 E'\\n'",
-    "x" * 100_000,
-]
 
 
 @pytest.fixture(params=["private", "django"])

@@ -10,7 +10,7 @@ import pytest
 from djtasks.db import finish, messages, results, workers
 from djtasks.messages import Claimed, Progress
 from djtasks.worker.identity import new_incarnation
-from tests.storage.rows import NODE, Table, counting, ended, fences, hire, message, put, take
+from tests.storage.rows import HOSTILE, NODE, Table, counting, ended, fences, hire, message, put, take
 
 Connect = Callable[..., psycopg.Connection]
 
@@ -78,6 +78,21 @@ def test_what_did_not_succeed_keeps_its_payload_and_what_did_does_not(
     assert [rows[0][field] for field in kept] == [None] * 4
     assert [rows[1][field] for field in kept] == [b"payload", '{"root_id": "x"}', "application/json", "zstd"]
     assert rows[1]["traceback"] == "Traceback …"
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=[ascii(text)[:20] for text in HOSTILE])
+def test_any_text_and_any_bytes_come_back_as_they_were(
+    conn: psycopg.Connection, owner: int, table: Table, text: str
+) -> None:
+    put(conn, 2)
+    fields = {"traceback": text, "content_type": text, "content_encoding": text, "state": text}
+    one, two = take(conn, owner)
+    outcome = ended(one, result=text.encode() + bytes(range(256)), **fields)
+    finish.finish(conn, owner, [outcome, ended(two)], text)
+    row = table.result(one.id)
+    assert row is not None
+    assert {key: row[key] for key in (*fields, "worker")} == {**fields, "worker": text}
+    assert row["result"] == outcome.result
 
 
 def test_an_ignored_result_leaves_nothing(conn: psycopg.Connection, owner: int, table: Table) -> None:

@@ -15,7 +15,7 @@ from django.db.transaction import TransactionManagementError
 from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from djtasks import outbox
+from djtasks import delivery, outbox
 from djtasks.db.notify import worker_channel
 from djtasks.exceptions import ImproperlyConfigured
 from djtasks.messages import Message
@@ -302,6 +302,45 @@ def test_own_ids_and_ignored_results_take_a_statement_of_their_own_each(table: T
     assert table.messages() == 6
 
 
+def test_messages_that_are_too_large_together_go_in_parts_and_keep_their_order(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "STATEMENT_BYTES", 1000)
+    made = [message(body=b"x" * 600) for _ in range(5)]
+    with CaptureQueriesContext(connection) as queries:
+        with transaction.atomic():
+            for each in made:
+                outbox.enqueue(each, mode="on_commit")
+        assert len(inserts(queries)) == 3
+    assert table.waiting() == [each.id for each in made]
+
+
+def test_large_messages_of_a_stream_are_not_kept_until_a_chunk_is_full(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "STATEMENT_BYTES", 1000)
+    seen = []
+
+    def stream() -> Iterator[Message]:
+        for _ in range(6):
+            seen.append(table.messages())
+            yield message(body=b"x" * 600)
+
+    outbox.enqueue_many(stream(), chunk=1000)
+    assert seen == [0, 0, 2, 2, 4, 4]
+    assert table.messages() == 6
+
+
+def test_transactions_that_are_rolled_back_leave_nothing_behind_in_the_process(table: Table) -> None:
+    for _ in range(50):
+        with undone():
+            call("on_commit")
+            call("in_transaction")
+    assert len(outbox._box_of(connections["default"]).waiting) <= 1
+    assert len(delivery._rings.get(connections["default"], [])) <= 1
+    assert table.messages() == 0
+
+
 def test_nothing_is_asked_of_the_database_before_the_commit() -> None:
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
         call("on_commit")
@@ -573,7 +612,7 @@ import django
 django.setup()
 from testproject.census.models import Scan
 from django.db import transaction
-from djtasks import outbox
+from djtasks import delivery, outbox
 from tests.storage.rows import message
 with transaction.atomic():
     transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))

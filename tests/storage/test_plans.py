@@ -32,12 +32,13 @@ def _full(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         conn.execute("ALTER TABLE djtasks_result SET (autovacuum_enabled = off)")
         insert = (
             "INSERT INTO djtasks_message (id, name, queue, body, priority, lane, reason, eta, expires)"
-            " SELECT gen_random_uuid(), 'tests.add', 'celery', 'body', {}, {}, {}, {}, {} FROM generate_series(1, {}) n"
+            " SELECT ('{:08}-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'tests.add', 'celery', 'body',"
+            " {}, {}, {}, {}, {} FROM generate_series(1, {}) n"
         )
         eta, expires = "now() + n * interval '1 second'", "now() + interval '1 day' + n * interval '1 second'"
-        conn.execute(insert.format("0", "NULL", "'eta'", eta, "NULL", DELAYED).encode())
-        conn.execute(insert.format("n % 3", "'celery'", "NULL", "NULL", expires, WAITING).encode())
-        conn.execute(insert.format("0", "'b'", "NULL", "NULL", "NULL", 1000).encode())
+        conn.execute(insert.format(1, "0", "NULL", "'eta'", eta, "NULL", DELAYED).encode())
+        conn.execute(insert.format(2, "n % 3", "'celery'", "NULL", "NULL", expires, WAITING).encode())
+        conn.execute(insert.format(3, "0", "'b'", "NULL", "NULL", "NULL", 1000).encode())
         conn.execute(
             "INSERT INTO djtasks_result (id, name, queue, state, done)"
             " SELECT gen_random_uuid(), 'tests.add', 'celery', 'SUCCESS', now() - n * interval '1 second'"

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from djtasks.db import claims, messages, workers
+from djtasks.db import messages, workers
 from djtasks.db.connections import open_private
 from djtasks.db.workers import Registration
 from djtasks.ids import new_task_id
 from djtasks.messages import Message
-from djtasks.worker.claimer import Claimer, Disowned
+from djtasks.worker.claimer import Claimer
 from djtasks.worker.identity import new_incarnation
 from djtasks.worker.lanes import Lanes
 from djtasks.worker.state import State
@@ -51,20 +51,6 @@ def between(monkeypatch: pytest.MonkeyPatch, what: object) -> None:
     monkeypatch.setattr(workers, "set_idle", set_idle)
 
 
-def test_what_a_claim_took_before_it_lost_its_connection_is_taken_again(
-    conn: psycopg.Connection, claimer: Claimer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task_id = put(conn)
-    with open_private("test") as broken:
-        pid = broken.info.backend_pid
-        between(monkeypatch, lambda: conn.execute("SELECT pg_terminate_backend(%s)", [pid]))
-        with pytest.raises(psycopg.OperationalError):
-            claimer.claim(broken, 5, 0)
-    assert claimer.state.held == {}
-    monkeypatch.undo()
-    assert [message.id for message in claimer.claim(conn, 5, 1)] == [task_id]
-
-
 def test_what_a_claim_took_before_a_conflict_is_taken_again(
     conn: psycopg.Connection, claimer: Claimer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,14 +76,6 @@ def test_a_ring_that_comes_during_a_claim_is_heard(
     assert claimer.drained
 
 
-def test_a_message_that_comes_between_the_first_look_and_the_last_one_is_found(
-    conn: psycopg.Connection, claimer: Claimer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_private("test") as other:
-        between(monkeypatch, lambda: put(other))
-        assert len(claimer.claim(conn, 5, 0)) == 1
-
-
 def test_it_sleeps_no_longer_than_until_the_next_eta(conn: psycopg.Connection, claimer: Claimer) -> None:
     claimer.claim(conn, 5, 0)
     put(conn, countdown=0.2)
@@ -108,17 +86,3 @@ def test_it_sleeps_no_longer_than_until_the_next_eta(conn: psycopg.Connection, c
     claimer.poll(conn)
     assert claimer.poll_at < before
     assert not claimer.looks_ahead
-
-
-def test_a_worker_that_has_been_declared_dead_claims_nothing_and_learns_of_it(
-    conn: psycopg.Connection, claimer: Claimer
-) -> None:
-    claimer.claim(conn, 5, 0)
-    task_id = put(conn)
-    workers.remove(conn, claimer.state.incarnation)
-    assert claimer.claim(conn, 5, 0) == []
-    with pytest.raises(Disowned):
-        claimer.claim(conn, 5, 1)
-    claimer.reincarnate()
-    assert [message.id for message in claimer.claim(conn, 5, 1)] == [task_id]
-    assert len(claims.owned(conn, claimer.state.incarnation)) == 1

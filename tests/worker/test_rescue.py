@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -143,59 +142,6 @@ def test_a_claim_in_flight_holds_up_the_rescue_of_its_worker(connect: Connect, c
     look_for(rescuer, conn, clock, 4)
     assert query("SELECT id::text, owner FROM djtasks_message") == [(task_id, None)]
     assert query("SELECT 1 FROM djtasks_worker WHERE incarnation = %s", owner) == []
-
-
-# -- who is dead --------------------------------------------------------------------------------------------------
-
-
-def test_two_that_rescue_at_once_do_it_once(connect: Connect, clock: SimpleNamespace) -> None:
-    conn = connect()
-    owner = hire(conn, age=1000)
-    give(conn, owner, 20)
-    give(conn, owner, 20, rerun=True)
-    pairs = [(Rescuer(f"rescuer {number}"), connect()) for number in range(4)]
-    for rescuer, own in pairs:
-        rescuer.look(own, 0)
-    for _ in range(int(settings.WORKER_DEAD_AFTER / 2)):
-        clock.now += 2
-        for rescuer, own in pairs:
-            rescuer.look(own, 0)
-    clock.now += 2
-    threads = [threading.Thread(target=rescuer.look, args=(own, 0)) for rescuer, own in pairs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert query("SELECT count(*), max(crashes) FROM djtasks_message WHERE owner IS NULL") == [(20, 1)]
-    assert query("SELECT state, count(*) FROM djtasks_result GROUP BY 1") == [("FAILURE", 20)]
-
-
-def test_messages_whose_owner_has_no_row_are_found(connect: Connect, clock: SimpleNamespace) -> None:
-    conn = connect()
-    owner = hire(conn)
-    give(conn, owner, 3)
-    give(conn, owner, 3, rerun=True)
-    workers.remove(conn, owner)
-    Rescuer("me").look(conn, 0)
-    assert held_by(owner) == 0
-    assert query("SELECT count(*) FROM djtasks_message WHERE owner IS NULL") == [(3,)]
-    assert query("SELECT state, count(*) FROM djtasks_result GROUP BY 1") == [("FAILURE", 3)]
-
-
-def test_a_message_that_was_lost_too_often_ends(connect: Connect, clock: SimpleNamespace) -> None:
-    conn = connect()
-    crashes = []
-    for _ in range(settings.TASK_MAX_CRASHES + 1):
-        owner = hire(conn)
-        if not crashes:
-            give(conn, owner, rerun=True)
-        else:
-            claims.claim(conn, owner, 1, [Scan("celery", -32768, 32767, -1)], 1, rerun=["tests.add"])
-        workers.remove(conn, owner)
-        Rescuer("me").look(conn, 0)
-        crashes.append(query("SELECT crashes FROM djtasks_message"))
-    assert crashes == [[(number,)] for number in range(1, settings.TASK_MAX_CRASHES + 1)] + [[]]
-    assert query("SELECT state FROM djtasks_result") == [("FAILURE",)]
 
 
 # -- proof --------------------------------------------------------------------------------------------------------
