@@ -12,9 +12,11 @@ from django.utils.connection import ConnectionDoesNotExist
 from djtasks import compression, routing, serializers
 from djtasks.conf import problems, settings
 from djtasks.exceptions import EncodeError, ImproperlyConfigured
+from djtasks.registry import tasks
 
 Message = checks.CheckMessage
 _TAG = "djtasks"
+_ACKS = ("acks_on_failure", "acks_on_timeout", "acks_on_failure_or_timeout")
 
 
 def register_checks() -> None:
@@ -28,7 +30,7 @@ def check_settings(app_configs: object = None, **kwargs: object) -> list[Message
     found = list(_problems())
     if any(message.level >= checks.ERROR for message in found):
         return found
-    parts: Sequence[Callable[[], Iterator[Message]]] = (_database, _content, _compression, _routes, _limits)
+    parts: Sequence[Callable[[], Iterator[Message]]] = (_database, _content, _compression, _routes, _limits, _tasks)
     return [*found, *(message for part in parts for message in part())]
 
 
@@ -164,3 +166,14 @@ def _limits() -> Iterator[Message]:
         text = f"DJTASKS sets time limits, which the pool {settings.WORKER_POOL!r} cannot keep."
         hint = "Only prefork can stop a running task; take it as WORKER_POOL, or take the limits out."
         yield checks.Warning(text, hint=hint, id="djtasks.W004")
+
+
+def _tasks() -> Iterator[Message]:
+    """Options of Celery's that a task may carry, and that are not kept yet: nobody should rely on them."""
+    for name in tasks.names():
+        task = tasks[name]
+        said = ["rate_limit"] if task.rate_limit else []
+        said += [option for option in _ACKS if getattr(task, option) is False]
+        if said:
+            text = f"The task {name!r} sets {', '.join(said)}, which djtasks does not have yet."
+            yield checks.Warning(text, hint="It runs as if nothing had been said.", id="djtasks.W005")

@@ -113,7 +113,12 @@ def _packed(frame: Frame, value: Any) -> Payload | None:
     """The encoded result, or None when it is not to be stored."""
     if frame.message is None or ignores_result(frame.task, frame.request.ignore_result):
         return None
-    return pack_value(value)
+    packed = pack_value(value)
+    if (size := len(packed[2])) > settings.RESULT_WARN_BYTES:
+        line = "Task %(name)s[%(id)s] returned %(size)s bytes, over RESULT_WARN_BYTES (%(limit)s): "
+        line += "store the data and return its key"
+        _log(logging.WARNING, line, frame, size=f"{size:,}", limit=f"{settings.RESULT_WARN_BYTES:,}")
+    return packed
 
 
 def _outcome(frame: Frame, state: str, packed: Payload | None, traceback: str | None = None) -> Outcome:

@@ -1,7 +1,8 @@
 """Waiting for results: one thread and one private connection for all that wait in a process.
 
 The thread listens, then registers the process as waiting, commits, and only then reads: a task that ends later sees
-the registration and rings. One query a wake asks for everything that is waited for.
+the registration and rings. One query a wake asks for all that was rung for; what no ring tells of is found by looking
+for everything that is waited for, now and then.
 """
 
 import contextlib
@@ -57,7 +58,8 @@ class Hub(threading.Thread):
         self._wake, self._waker = os.pipe()
         for end in (self._wake, self._waker):
             os.set_blocking(end, False)
-        self._rung = False
+        #: What was rung for, and is waited for here.
+        self._rung: set[str] = set()
         self._renew_at = self._poll_at = self._last_read = 0.0
         self._idle_since: float | None = None
 
@@ -135,11 +137,13 @@ class Hub(threading.Thread):
         return self._last_read + BETWEEN_READS if new else max(self._poll_at, self._last_read + BETWEEN_READS)
 
     def _read(self, conn: psycopg.Connection) -> None:
-        """One query for everything that is waited for."""
+        """One query: for what was rung for or, when nothing was, for everything that is waited for."""
         with self.lock:
-            asked = {task_id: list(found) for task_id, found in self.waiters.items()}
-            self._rung = False
-        self._last_read = time.monotonic()
+            rung, self._rung = self._rung, set()
+            # A thousand ids take milliseconds to look up, and those few that have ended would wait for it.
+            asked = {each: list(found) for each in rung or self.waiters if (found := self.waiters.get(each))}
+        if not rung:
+            self._last_read = time.monotonic()
         found = results.fetch_ended(conn, list(asked)) if asked else {}
         with self.lock:
             for waiters in asked.values():
@@ -150,6 +154,8 @@ class Hub(threading.Thread):
                 for waiter in self.waiters.pop(task_id, ()):
                     waiter.stored = stored
                     waiter.event.set()
+            if rung:
+                return
             intervals = [each.interval for left in self.waiters.values() for each in left]
         self._poll_at = self._last_read + min(intervals, default=1.0) * random.uniform(0.75, 1.0)
 
@@ -162,9 +168,8 @@ class Hub(threading.Thread):
 
     def _on_ring(self, payload: str) -> None:
         """Only what is waited for here is worth a query."""
-        if not self._rung:
-            with self.lock:
-                self._rung = any(task_id in self.waiters for task_id in payload.split(","))
+        with self.lock:
+            self._rung.update(task_id for task_id in payload.split(",") if task_id in self.waiters)
 
     def _ends(self, conn: psycopg.Connection) -> bool:
         """Whether nobody has waited for a while: then the registration and the connection go."""

@@ -99,6 +99,7 @@ class Settings:
     )
     PAYLOAD_WARN_BYTES: int = option(1_000_000, _BYTES, "Arguments above this size, encoded, are logged as a warning.")
     PAYLOAD_MAX_BYTES: int = option(16_000_000, _BYTES, "Arguments above this size, encoded, are refused.")
+    RESULT_WARN_BYTES: int = option(1_000_000, _BYTES, "A result above this size, encoded, is logged as a warning.")
     RESULT_MAX_BYTES: int = option(16_000_000, _BYTES, "A result above this size, encoded, makes its task fail.")
     DECOMPRESSED_MAX_BYTES: int = option(
         64_000_000, _BYTES, "What is compressed and would grow over this size is not read."
@@ -159,7 +160,10 @@ class Settings:
         "CELERY_REJECT_ON_WORKER_LOST",
     )
     TASK_MAX_CRASHES: int = option(
-        3, whole(1), "How many workers a task may take down with it before it fails as WorkerLostError."
+        3,
+        whole(1),
+        "How often a late-ack task is run again after its process was lost; at the next loss it fails as"
+        " WorkerLostError.",
     )
     TASK_TIME_LIMIT: float | None = option(
         None, optional(LIMIT), "Seconds after which a task's process is killed.", "CELERYD_TASK_TIME_LIMIT"
@@ -215,7 +219,7 @@ class Settings:
     WORKER_PREFETCH_MULTIPLIER: int = option(
         0,
         whole(),
-        "How many tasks a worker holds for each one it runs; 0: about a tenth of a second of work.",
+        "How many tasks, at most, a worker holds for each one it runs; 0: no bound but about 10 ms of work.",
         "CELERYD_PREFETCH_MULTIPLIER",
     )
     WORKER_MAX_TASKS_PER_CHILD: int | None = option(

@@ -11,12 +11,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from djtasks.conf import settings
 from djtasks.db import arrays
 
-#: What our plans stand on: a claim must read its index in order, however stale the statistics are.
+#: What our plans stand on: a claim must read its index in order, however stale the statistics are. And what bounds the
+#: locks of a peer that has vanished in the middle of a transaction, or of an answer that the server cannot get rid of.
 SESSION = (
     "-c default_transaction_isolation=read\\ committed"
     " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
     " -c plan_cache_mode=force_generic_plan -c jit=off"
-    " -c statement_timeout=0 -c idle_in_transaction_session_timeout=60000"
+    " -c statement_timeout=0 -c idle_in_transaction_session_timeout=20000"
+    " -c tcp_user_timeout=12000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 )
 #: A peer that vanished without a word is noticed in seconds, not in the kernel's two hours.
 KEEPALIVE = {
@@ -32,6 +34,11 @@ KEEPALIVE = {
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 #: The database undid the transaction so that another could go on; the same statement may be sent again.
 CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line: libpq writes several."""
+    return " ".join(str(error).split())
 
 
 class Cursor(Protocol):

@@ -18,7 +18,7 @@ import psycopg
 from djtasks import signals, tracer
 from djtasks.conf import settings
 from djtasks.db.notify import worker_channel
-from djtasks.exceptions import TaskRevokedError, TimeLimitExceeded
+from djtasks.exceptions import TimeLimitExceeded
 from djtasks.messages import Claimed, Outcome, Progress
 from djtasks.registry import tasks
 from djtasks.worker.claimer import Claimer, Disowned
@@ -35,6 +35,8 @@ logger = logging.getLogger("djtasks.worker")
 
 #: The longest wait, in seconds, for what needs no deadline.
 LONGEST_WAIT = 5.0
+#: A worker whose last heartbeat is older than this share of WORKER_DEAD_AFTER claims nothing more.
+SILENT_SHARE = 0.75
 
 
 class Consumer:
@@ -56,7 +58,10 @@ class Consumer:
         self.killing = False
         #: When the worker wants to be asked again at the latest, in monotonic seconds.
         self.wake_at = math.inf
-        #: Heartbeats could not be written: others may be about to declare this worker dead.
+        #: When the last heartbeat was written, by `since_boot`: it is for us to see that none comes any more, since the
+        #: pulse may hang.
+        self.beat_at = since_boot()
+        #: No heartbeat for too long: others may be about to declare this worker dead.
         self.stalled = False
         self._wake, self._waker = os.pipe()
         for end in (self._wake, self._waker):
@@ -64,6 +69,7 @@ class Consumer:
 
     def start(self) -> None:
         """Start the pool and watch what may wake us."""
+        self.beat_at = since_boot()
         self.selector.register(self._wake, selectors.EVENT_READ, self._drain_wake)
         self.pool.start(self.selector)
 
@@ -74,6 +80,7 @@ class Consumer:
 
     def turn(self) -> None:
         """Finish what is done, claim what there is room for, start it, wait."""
+        self.read_inbox()
         if self.completer.due(idle=not self.pool.busy):
             self.flush()
         if room := self.room():
@@ -90,9 +97,17 @@ class Consumer:
 
     def room(self) -> int:
         """How many messages to claim now."""
-        if not self.accepting or self.stalled or self.database.down:
+        if not self.accepting or not self.beats() or self.database.down:
             return 0
         return 0 if self._sleeps() and time.monotonic() < self.claimer.poll_at else self.pool.room()
+
+    def beats(self) -> bool:
+        """Whether the heart beats, as far as other workers can see."""
+        silent = since_boot() - self.beat_at > SILENT_SHARE * settings.WORKER_DEAD_AFTER
+        if silent != self.stalled:
+            self.stalled = silent
+            logger.warning("Claiming %s", "stops: no heartbeat could be written" if silent else "goes on")
+        return not silent
 
     def _sleeps(self) -> bool:
         """There is nothing to claim, and a ring would be heard."""
@@ -100,7 +115,6 @@ class Consumer:
 
     def wait(self) -> None:
         """Wait for an event, a ring, news, or the next thing to do; then take in what has happened."""
-        self.read_inbox()
         tend_at = self.pool.tend(time.monotonic())
         self.take_in_events()
         self.database.hear()
@@ -148,7 +162,7 @@ class Consumer:
             if task is None:
                 self._unknown(message)
             elif message.expired:
-                self.completer.add(tracer.failure(message, TaskRevokedError("expired")))
+                self.completer.add(tracer.trace(message, hostname=self.name))
             else:
                 jobs.append(Job(message, *self.limits.of(message, task), asked))
         if not jobs:
@@ -209,6 +223,8 @@ class Consumer:
             outcome = tracer.failure(message, TimeLimitExceeded(loss.hard))
         else:
             outcome = outcome_of_loss(message, loss.how)
+            if outcome is not None:
+                logger.error("Task %s[%s] was lost with its process: %s", message.name, message.id, loss.how)
         if outcome is None:
             logger.warning("Task %s[%s] was running in the lost process; it runs again", message.name, message.id)
             if self.killing:
@@ -242,8 +258,7 @@ class Consumer:
             if news.incarnation == self.state.incarnation:
                 self.reincarnate()
         else:
-            self.stalled = news.kind == "stalled"
-            logger.warning("Claiming %s", "stops: no heartbeat could be written" if self.stalled else "goes on")
+            self.beat_at = news.at
 
     def reincarnate(self) -> None:
         """We have been declared dead: what we held is others' now; go on as a new worker."""
@@ -251,7 +266,7 @@ class Consumer:
         refused = self.completer.drop()
         dropped = self.claimer.reincarnate()
         self.database.channel = worker_channel(self.state.incarnation)
-        self.stalled = False
+        self.beat_at = since_boot()
         logger.warning(
             "This worker had been declared dead: %d tasks in its hands are no longer its own, %d outcomes were refused",
             dropped,

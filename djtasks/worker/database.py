@@ -12,7 +12,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from djtasks.db.connections import CONFLICTS, LOST, Link, listens
+from djtasks.db.connections import CONFLICTS, LOST, Link, listens, reason
 
 logger = logging.getLogger("djtasks.worker")
 
@@ -78,7 +78,7 @@ class Database:
 
     def lost(self, error: Exception) -> None:
         """The session is broken: its answers and its LISTEN are gone."""
-        logger.warning("Lost the database (%s); trying again in %.1f s", str(error).strip(), self._backoff)
+        logger.warning("Lost the database (%s); trying again in %.1f s", reason(error), self._backoff)
         self._unwatch()
         self.link.lost()
         self.losses += 1

@@ -17,8 +17,9 @@ import psycopg
 from djtasks import tracer
 from djtasks.conf import settings
 from djtasks.db import claims, finish, messages, notify, results, workers
-from djtasks.db.connections import LOST, Link
+from djtasks.db.connections import LOST, Link, reason
 from djtasks.exceptions import TaskRevokedError
+from djtasks.worker.clock import since_boot
 from djtasks.worker.rescue import Rescuer
 from djtasks.worker.state import State
 
@@ -34,10 +35,13 @@ BACKOFF = (0.2, 5.0)
 
 
 class News(NamedTuple):
-    """What the consumer has to know: «disowned» (declared dead), «stalled» (no heartbeat for too long), «beating»."""
+    """What the consumer has to know: «beating» (the heartbeat of this incarnation was written), «disowned» (it was
+    declared dead)."""
 
     kind: str
     incarnation: int
+    #: When that was asked, by `since_boot`.
+    at: float
 
 
 class Pulse(threading.Thread):
@@ -64,10 +68,8 @@ class Pulse(threading.Thread):
         self.queues = list(queues)
         self.link = Link(f"pulse {name}")
         self.rescuer = Rescuer(name)
-        self.last_beat = time.monotonic()
         #: When the next beat is due, in monotonic seconds.
         self._beat_at = math.inf
-        self._stalled = False
         self._halt = threading.Event()
         self._prune_at = time.monotonic() + random.uniform(0, PRUNE_EVERY)
         self._wait = BACKOFF[0]
@@ -105,24 +107,18 @@ class Pulse(threading.Thread):
         incarnation = self.state.incarnation
         if self.state.registered != incarnation:
             return
+        asked = since_boot()
         alive = workers.beat(conn, incarnation, dict(self.state.counters), self.concurrency(), self.process_group())
-        self.last_beat = time.monotonic()
-        if not alive:
-            self.tell(News("disowned", incarnation))
-        elif self._stalled:
-            self._stalled = False
-            self.tell(News("beating", incarnation))
+        self.tell(News("beating" if alive else "disowned", incarnation, asked))
 
     def lost(self, error: Exception) -> None:
-        """The connection is gone: nothing seen before counts, and the consumer stops before we count as dead."""
-        logger.warning("The pulse lost its connection: %s", str(error).strip())
+        """The connection is gone: nothing seen before counts."""
+        logger.warning("The pulse lost its connection: %s", reason(error))
         self.link.lost()
         self.rescuer.forget_sightings()
-        if not self._stalled and time.monotonic() - self.last_beat > 0.75 * settings.WORKER_DEAD_AFTER:
-            self._stalled = True
-            self.tell(News("stalled", self.state.incarnation))
         self._halt.wait(self._wait * random.uniform(0.5, 1.0))
-        self._wait = min(BACKOFF[1], self._wait * 2)
+        # Well within the time after which those that are back sooner would take us for dead.
+        self._wait = min(BACKOFF[1], settings.WORKER_DEAD_AFTER / 8, self._wait * 2)
 
     def sweep(self, conn: psycopg.Connection) -> None:
         """What any worker may do, and what is harmless to do twice; the rest of it after the next beat."""
@@ -146,6 +142,8 @@ class Pulse(threading.Thread):
                     finish.finish(conn, owner, outcomes, None)
             if not outcomes:
                 return
+            for message in found:
+                logger.info("Discarding revoked task: %s[%s]", message.name, message.id)
             notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
             if not self.has_time():
                 return

@@ -21,6 +21,8 @@ logger = logging.getLogger("djtasks.worker")
 
 #: The whole table is read at most this often for owners that have no row, in seconds.
 SWEEP_EVERY = 300.0
+#: And while there are such, which may be locked by a session of a worker that hangs.
+SWEEP_AGAIN = 5.0
 
 
 class Rescuer:
@@ -87,11 +89,14 @@ class Rescuer:
                 return
             outcomes: list[Outcome] = []
             queues: list[str] = []
-            for owner in claims.orphaned_owners(conn):
+            owners = claims.orphaned_owners(conn)
+            for owner in owners:
                 ended, opened = self._take_over(conn, owner, "its worker is gone")
                 outcomes += ended
                 queues += opened
         self._tell(conn, outcomes, queues)
+        if owners:
+            self._sweep_at = time.monotonic() + SWEEP_AGAIN
         if outcomes or queues:
             logger.warning("Found tasks of unknown workers: %d run again, %d end", len(queues), len(outcomes))
 

@@ -22,7 +22,7 @@ from django.db import connections
 from djtasks import log, signals
 from djtasks.conf import settings
 from djtasks.db import claims, finish, workers
-from djtasks.db.connections import LOST, borrow, open_private
+from djtasks.db.connections import LOST, borrow, open_private, reason
 from djtasks.db.workers import Registration
 from djtasks.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
 from djtasks.messages import Outcome
@@ -146,8 +146,8 @@ class Worker:
             conn = open_private(f"start {self.options.hostname}")
         except LOST as error:
             raise ImproperlyConfigured(
-                f"the database {alias!r} cannot be reached: {str(error).strip()}. Is the server running, and are"
-                " DATABASES' HOST, PORT, USER and PASSWORD right?"
+                f"the database {alias!r} cannot be reached ({reason(error)}); start its server, or correct HOST, PORT,"
+                f" USER and PASSWORD of DATABASES[{alias!r}]"
             ) from error
         with conn:
             if not workers.migrated(conn):
@@ -169,15 +169,15 @@ class Worker:
         if not self.options.quiet:
             say(banner(self.options, self._database_name(), tasks))
         consumer = self.consumer
-        while not consumer.database.attempt(consumer.claimer.register):
-            time.sleep(max(0.0, consumer.database.retry_at - time.monotonic()))
-        consumer.start()
         for number, handler in (
             (signal.SIGTERM, self._on_term),
             (signal.SIGINT, self._on_int),
             (signal.SIGQUIT, self._on_quit),
         ):
             signal.signal(number, handler)
+        while self._stopping_at is None and not consumer.database.attempt(consumer.claimer.register):
+            time.sleep(max(0.0, consumer.database.retry_at - time.monotonic()))
+        consumer.start()
         self.pulse.start()
         logger.info("%s ready.", self.options.hostname)
         if signals.worker_ready.receivers:

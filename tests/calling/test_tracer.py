@@ -179,6 +179,19 @@ def test_a_result_over_the_limit_is_a_failure(run: Runner, configure: Configure)
     assert "the result is 1,002 bytes, over RESULT_MAX_BYTES (1,000)" in str(error_of(outcome))
 
 
+def test_a_large_result_is_warned_of(run: Runner, configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
+    configure(RESULT_WARN_BYTES=100)
+
+    @shared_task(name="shop.much")
+    def much(size: int) -> str:
+        return "x" * size
+
+    run(much, 50)
+    assert "RESULT_WARN_BYTES" not in caplog.text
+    assert run(much, 150).state == "SUCCESS"
+    assert "returned 152 bytes, over RESULT_WARN_BYTES (100): store the data and return its key" in caplog.text
+
+
 def test_an_exception_over_the_limit_is_stored_with_the_beginning_of_its_text(
     run: Runner, configure: Configure
 ) -> None:

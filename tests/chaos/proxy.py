@@ -37,6 +37,8 @@ class Pair:
         #: The answer to the statement now on its way will be lost.
         self.doomed = False
         self.tail = b""
+        #: What the client has said before that: who it is.
+        self.hello = b""
         #: The size of the answer so far.
         self.size = 0
 
@@ -64,6 +66,7 @@ class Proxy(threading.Thread):
         #: Forward no answers any more when one is larger than this, in bytes.
         self.freeze_over: int | None = None
         self._lose_at = 0.0
+        self._only = b""
         self._pairs: set[Pair] = set()
         self._up = threading.Event()
         self.start()
@@ -87,8 +90,9 @@ class Proxy(threading.Thread):
 
     # -- what a scenario asks for ---------------------------------------------------------------------------------
 
-    def freeze(self, *, answers_only: bool = False) -> None:
-        """Forward nothing, or no answers, until healed."""
+    def freeze(self, *, answers_only: bool = False, only: str = "") -> None:
+        """Forward nothing, or no answers, until healed; `only` for sessions with this in their name."""
+        self._only = only.encode()
         self._do(self._set(requests=answers_only, answers=False))
 
     def heal(self) -> None:
@@ -127,7 +131,8 @@ class Proxy(threading.Thread):
     # -- connections ----------------------------------------------------------------------------------------------
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._requests.wait()
+        if not self._only:
+            await self._requests.wait()
         try:
             from_server, to_server = await asyncio.open_connection(LOOPBACK, self.target)
         except OSError:
@@ -151,7 +156,10 @@ class Proxy(threading.Thread):
     async def _up_stream(self, reader: asyncio.StreamReader, pair: Pair) -> None:
         """From the client to the server."""
         while data := await reader.read(CHUNK):
-            await self._requests.wait()
+            if not pair.ready:
+                pair.hello += data
+            if self._only in pair.hello:
+                await self._requests.wait()
             if pair.ready and self.lose_every is not None:
                 pair.spared -= 1
                 if pair.spared < 0 and time.monotonic() >= self._lose_at:
@@ -168,7 +176,8 @@ class Proxy(threading.Thread):
             if self.freeze_over is not None and pair.size > self.freeze_over:
                 self.freeze_over = None
                 self._answers.clear()
-            await self._answers.wait()
+            if self._only in pair.hello:
+                await self._answers.wait()
             pair.ready = pair.ready or bool(end)
             if pair.doomed and end != READY_IN_TRANSACTION:
                 if end == READY:

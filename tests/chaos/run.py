@@ -17,6 +17,8 @@ SHORT = Timing(
     rate=150,
     drain=30,
 )
+#: What the tests have time for.
+BRIEF = SHORT._replace(seconds=3, dead_after=2.5, worker_every=1.5, crash_every=1.5)
 LONG = Timing(
     seconds=60,
     heartbeat=1.5,

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import psutil
 
 from tests.chaos.site import CHILDREN, Ground, send
-from tests.chaos.tables import HELD, TERMINATE
+from tests.chaos.tables import OLDER, TERMINATE
+from tests.waits import wait_until
 from tests.worker.running import RunningWorker
 
 #: Between two ended sessions, and two lost answers of one connection's proxy, in seconds.
@@ -40,8 +41,7 @@ class Scenario(NamedTuple):
 
 def children_killed(ground: Ground) -> None:
     """SIGKILL to a child, of those that run a task when there is one."""
-    workers = [ground.worker(), ground.worker()]
-    ground.produce()
+    workers = ground.begin()
     for _ in ground.every(ground.timing.child_every):
         children = {child.pid: child for worker in workers for child in worker.server.children()}
         busy = [pid for pid in running(ground) if pid in children]
@@ -60,8 +60,7 @@ def running(ground: Ground) -> list[int]:
 
 def fork_servers_killed(ground: Ground) -> None:
     """SIGKILL to a fork server, which takes its children with it; the worker starts another."""
-    workers = [ground.worker(), ground.worker()]
-    ground.produce()
+    workers = ground.begin()
     for number in ground.every(ground.timing.crash_every):
         worker = workers[number % 2]
         ground.catch(worker)
@@ -71,8 +70,7 @@ def fork_servers_killed(ground: Ground) -> None:
 
 def workers_killed(ground: Ground) -> None:
     """SIGKILL to all processes of a worker, every third time of both; then others are started."""
-    workers = [ground.worker(), ground.worker()]
-    ground.produce()
+    workers = ground.begin()
     for number in ground.every(ground.timing.worker_every):
         killed = workers if number % 3 == 0 else workers[:1]
         for worker in killed:
@@ -84,9 +82,7 @@ def workers_killed(ground: Ground) -> None:
 
 def sessions_ended(ground: Ground) -> None:
     """pg_terminate_backend of every session: the workers', the producer's, idle and listening ones."""
-    ground.worker()
-    ground.worker()
-    ground.produce()
+    ground.begin()
     for number in ground.every(SESSIONS_EVERY):
         if number % 6 == 0:
             ground.rush()
@@ -96,9 +92,7 @@ def sessions_ended(ground: Ground) -> None:
 
 def server_crashes(ground: Ground) -> None:
     """The server is stopped with `-m immediate` and started again, which makes it recover."""
-    ground.worker()
-    ground.worker()
-    ground.produce()
+    ground.begin()
     for _ in ground.every(ground.timing.crash_every):
         ground.server.restart("immediate")
         ground.fault("server crashed")
@@ -106,9 +100,7 @@ def server_crashes(ground: Ground) -> None:
 
 def outage(ground: Ground) -> None:
     """The server is away for three times the death bound; nobody may be taken for dead when it is back."""
-    worker = ground.worker()
-    ground.worker()
-    ground.produce()
+    worker, _ = ground.begin()
     time.sleep(1.0)
     ground.catch(worker)
     ground.server.stop("immediate")
@@ -120,8 +112,7 @@ def outage(ground: Ground) -> None:
 
 def zombies(ground: Ground) -> None:
     """SIGSTOP past the death bound: to the whole tree, with the children woken first; then to the worker alone."""
-    workers = [ground.worker(), ground.worker()]
-    ground.produce()
+    workers = ground.begin()
     for number in range(ground.timing.cuts):
         time.sleep(1.0)
         worker = workers[number % 2]
@@ -147,8 +138,7 @@ def wake(worker: RunningWorker, order: int) -> None:
 
 def everyone_stopped(ground: Ground) -> None:
     """SIGSTOP to all workers past the death bound, as when a machine is paused: nobody may be taken for dead."""
-    workers = [ground.worker(), ground.worker()]
-    ground.produce()
+    workers = ground.begin()
     for _ in range((ground.timing.cuts + 2) // 3):
         time.sleep(1.0)
         ground.catch(workers[0])
@@ -167,10 +157,10 @@ def everyone_stopped(ground: Ground) -> None:
 
 def rolling_restarts(ground: Ground) -> None:
     """A new worker is started, and an old one ended with TERM, over and over: nothing at all may be noticed."""
-    workers = [ground.worker(), ground.worker()]
-    ground.produce()
+    workers = ground.begin()
     for _ in range(ground.timing.rolling_restarts):
-        workers.append(ground.worker())
+        workers.append(ground.launch())
+        ground.registered(workers[-1])
         code = workers.pop(0).stop()
         assert code == 0, f"a worker ended with the exit code {code}"
         ground.fault("worker restarted")
@@ -179,9 +169,7 @@ def rolling_restarts(ground: Ground) -> None:
 def answers_lost(ground: Ground) -> None:
     """Statements are carried out and committed, and the connection closed before anybody hears of it."""
     proxies = [ground.proxy() for _ in range(3)]
-    ground.worker(proxies[0])
-    ground.worker(proxies[1])
-    ground.produce(proxies[2])
+    ground.begin(proxies[:2], producer=proxies[2])
     for proxy, every in zip(proxies, (ANSWERS_EVERY, ANSWERS_EVERY, 4 * ANSWERS_EVERY), strict=True):
         proxy.lose_answers(every)
     for number in ground.every(1.0):
@@ -198,8 +186,7 @@ def answers_lost(ground: Ground) -> None:
 def partition(ground: Ground) -> None:
     """A worker is cut off from the server past the death bound: both ways; its answers only; and with a reset."""
     proxies = [ground.proxy(), ground.proxy()]
-    workers = [ground.worker(proxy) for proxy in proxies]
-    ground.produce()
+    workers = ground.begin(proxies)
     for number in range(ground.timing.cuts):
         time.sleep(1.0)
         worker, proxy = workers[number % 2], proxies[number % 2]
@@ -214,31 +201,39 @@ def partition(ground: Ground) -> None:
         time.sleep(0.5 * ground.timing.dead_after)
 
 
+def pulse_cut_off(ground: Ground) -> None:
+    """One of a worker's two sessions hangs, the one for its heartbeat: it stops claiming before it counts as dead."""
+    proxy = ground.proxy()
+    ground.begin([proxy, None])
+    time.sleep(1.0)
+    proxy.freeze(only="djtasks pulse")
+    for _ in ground.every(0.5, OUTAGE * ground.timing.dead_after):
+        ground.rush()
+    proxy.heal()
+    ground.fault("pulse cut off")
+    time.sleep(ground.timing.dead_after)
+
+
 def stuffed(ground: Ground) -> None:
     """A worker is cut off while megabytes are on their way to it: the server waits in the middle of an answer."""
     proxy = ground.proxy()
-    worker = ground.worker(proxy)
-    ground.worker()
-    ground.produce()
+    worker, _ = ground.begin([proxy, None])
     proxy.freeze_over = 1 << 20
-    while proxy.freeze_over is not None:
-        ground.rush(large=True)
-        time.sleep(1.0)
+    ground.rush(large=True)
+    wait_until(lambda: proxy.freeze_over is None, "a large answer is on its way")
     ground.fault("partition", ground.held(worker), CHILDREN)
     time.sleep(STUFFED)
-    overdue = ground.tables.number(HELD, worker.pid)
+    overdue = ground.tables.number(OLDER, STUFFED)
     proxy.heal()
-    assert not overdue, f"{overdue} tasks are still in the hands of a worker that was cut off {STUFFED:g} s ago"
+    assert not overdue, f"{overdue} tasks still wait for a worker that was cut off {STUFFED:g} s ago"
 
 
 def idle_transaction(ground: Ground) -> None:
     """A transaction stays open with its snapshot, and another one that has enqueued a task, under load."""
-    ground.worker()
-    ground.worker()
     with ground.tables.connect() as conn:
         conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         conn.execute("SELECT count(*) FROM djtasks_message")
-        ground.produce(hold=True)
+        ground.begin(hold=True)
         time.sleep(ground.timing.seconds)
         conn.execute("ROLLBACK")
     ground.fault("transaction ended")
@@ -246,16 +241,17 @@ def idle_transaction(ground: Ground) -> None:
 
 SCENARIOS = (
     Scenario("child", "a child killed", children_killed),
-    Scenario("forkserver", "a fork server killed", fork_servers_killed),
+    Scenario("forkserver", "a fork server killed", fork_servers_killed, essential=False),
     Scenario("worker", "a worker killed with all its children, and restarted", workers_killed),
     Scenario("sessions", "every database session ended, twice a second", sessions_ended),
     Scenario("crash", "the server stopped with `-m immediate`, and started", server_crashes),
     Scenario("outage", "the server away for three times the death bound", outage, essential=False),
     Scenario("zombie", "a worker under SIGSTOP past the death bound", zombies),
-    Scenario("pause", "all workers under SIGSTOP past the death bound", everyone_stopped),
+    Scenario("pause", "all workers under SIGSTOP past the death bound", everyone_stopped, essential=False),
     Scenario("rolling", "rolling restarts with TERM", rolling_restarts, essential=False),
     Scenario("answers", "answers to committed statements lost", answers_lost),
     Scenario("partition", "a worker cut off past the death bound", partition),
+    Scenario("pulse", "a worker's heartbeat cut off, and nothing else", pulse_cut_off, essential=False),
     Scenario("stuffed", "a worker cut off in the middle of a large answer", stuffed, essential=False),
     Scenario("idle", "an idle transaction held open under load", idle_transaction, essential=False),
 )

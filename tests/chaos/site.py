@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,11 +133,16 @@ class Ground:
         """The database's address behind a proxy."""
         return self.url if proxy is None else self.url.replace(f":{self.server.port}/", f":{proxy.port}/")
 
-    def worker(self, proxy: Proxy | None = None) -> RunningWorker:
-        """Start a worker; wait until it has its row."""
-        worker = self.launch(proxy)
-        self.registered(worker)
-        return worker
+    def begin(
+        self, through: Sequence[Proxy | None] = (None, None), *, producer: Proxy | None = None, hold: bool = False
+    ) -> list[RunningWorker]:
+        """Start workers, each behind its proxy if it has one, and a producer; wait until all of them are at work."""
+        self._producer = self._produce(producer, hold)
+        workers = [self.launch(proxy) for proxy in through]
+        for worker in workers:
+            self.registered(worker)
+        wait_until(lambda: self._accepted() > 5, "calls are accepted", 40.0)
+        return workers
 
     def launch(self, proxy: Proxy | None = None) -> RunningWorker:
         """Start a worker."""
@@ -160,8 +165,7 @@ class Ground:
         assert worker.process.poll() is None, worker.log
         worker.children(CHILDREN)
 
-    def produce(self, proxy: Proxy | None = None, *, hold: bool = False) -> None:
-        """Start the producer; wait until it has been heard."""
+    def _produce(self, proxy: Proxy | None, hold: bool) -> subprocess.Popen[bytes]:
         options = ["--rate", str(self.timing.rate), *(["--hold"] if hold else [])]
         environment = {
             "DATABASE_URL": self.url_through(proxy),
@@ -170,7 +174,7 @@ class Ground:
             "DJTASKS": json.dumps(self.timing.settings),
         }
         with (self.folder / "producer.log").open("wb") as log:
-            self._producer = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.producer", self.ledger, *options],
                 cwd=CHECKOUT,
                 env={**os.environ, **environment},
@@ -179,10 +183,10 @@ class Ground:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_until(lambda: self.ledger.exists() and " ".join(self._ledger_words()).count("accepted") > 5, "calls", 40.0)
 
-    def _ledger_words(self) -> list[str]:
-        return self.ledger.read_text().split()[::6]
+    def _accepted(self) -> int:
+        """How many calls have been accepted so far."""
+        return self.ledger.read_text().count("accepted") if self.ledger.exists() else 0
 
     @property
     def ledger(self) -> Path:

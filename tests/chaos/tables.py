@@ -40,6 +40,11 @@ LEFT: LiteralString = """
 HELD: LiteralString = """
     SELECT count(*) FROM djtasks_message JOIN djtasks_worker ON owner = incarnation WHERE pid = %s
 """
+#: May run, or runs, and was there so many seconds ago.
+OLDER: LiteralString = """
+    SELECT count(*) FROM djtasks_message
+    WHERE lane IS NOT NULL AND created < statement_timestamp() - %s * interval '1 second'
+"""
 REGISTERED: LiteralString = "SELECT count(*) FROM djtasks_worker WHERE pid = %s"
 #: The server works for these sessions; it does not while it waits for the rest of a statement, or to be listened to.
 ACTIVE: LiteralString = """

@@ -13,7 +13,9 @@ from django.db.utils import ConnectionHandler
 
 from djtasks import checks
 from djtasks.checks import check_deployment, check_settings
+from djtasks.registry import TaskRegistry
 from djtasks.serializers.optional import library
+from djtasks.task import Task
 
 POSTGRES: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "NAME": "x"}
 
@@ -138,6 +140,20 @@ def test_what_is_wrong_in_production_only_is_found_there(
     settings.DJTASKS = values
     assert check_settings() == []
     assert [message.id for message in check_deployment()] == found
+
+
+def test_a_task_s_option_that_does_nothing_yet_is_a_warning(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(**options: Any) -> Any:
+        return type("Said", (Task,), {"name": "shop.said", **options})()
+
+    monkeypatch.setattr(checks, "tasks", TaskRegistry({"shop.said": said(rate_limit="10/m", acks_on_failure=False)}))
+    [message] = check_settings()
+    assert message.id == "djtasks.W005"
+    assert message.msg == "The task 'shop.said' sets rate_limit, acks_on_failure, which djtasks does not have yet."
+    monkeypatch.setattr(checks, "tasks", TaskRegistry({"shop.said": said(acks_on_failure=True)}))
+    assert check_settings() == []
 
 
 def test_every_error_and_warning_says_what_to_do(settings: LazySettings, databases: Callable[..., None]) -> None:

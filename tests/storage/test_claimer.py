@@ -180,24 +180,31 @@ def test_a_worker_that_was_declared_dead_while_its_answer_was_lost_learns_it(
         claimer.claim(conn, 1, 1)
 
 
-def test_when_the_second_look_of_a_claim_is_lost_the_first_one_s_messages_are_given_back_too(
-    conn: psycopg.Connection, claimer: Claimer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("error", "losses"), [(psycopg.OperationalError, 1), (psycopg.errors.DeadlockDetected, 0)])
+def test_when_the_second_look_of_a_claim_fails_the_first_one_s_messages_are_given_back_too(
+    conn: psycopg.Connection,
+    claimer: Claimer,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+    losses: int,
 ) -> None:
     sent = put(conn, 2)
-    first_look, looks = claims.claim, []
+    first_look = claims.claim
+    looks: list[Any] = []
 
     def lose_the_second(*args: Any, **options: Any) -> Any:
         found = first_look(*args, **options)
         looks.append(found)
         if len(looks) == 2:
-            raise psycopg.OperationalError("the answer is lost")
+            raise error("there is no answer")
         return found
 
     monkeypatch.setattr(claims, "claim", lose_the_second)
-    with pytest.raises(psycopg.OperationalError):
+    with pytest.raises(error):
         claimer.claim(conn, 5, 0)
     assert [len(found) for found, _ in looks] == [2, 0]
-    assert ids(claimer.claim(connect(), 5, 1)) == sent
+    assert ids(claimer.claim(connect(), 5, losses)) == sent
 
 
 # -- sleeping -----------------------------------------------------------------------------------------------------
@@ -299,26 +306,3 @@ def test_the_next_poll_comes_when_the_next_message_is_due_and_in_a_second_at_the
     claimer.poll_at = 0.0
     claimer.claim(conn, 2, 0)
     assert claimer.poll_at - time.monotonic() <= 0.3
-
-
-# -- rings --------------------------------------------------------------------------------------------------------
-
-
-def test_only_sleeping_workers_of_the_queue_are_rung_and_one_more_than_there_are_messages(
-    conn: psycopg.Connection,
-) -> None:
-    for _ in range(4):
-        hire(conn, "a", "b", idle=True)
-    hire(conn, "a")
-    hire(conn, "c", idle=True)
-    mine = hire(conn, "a", idle=True)
-    assert notify.ring_workers(conn, ["a"], 1) == 2
-    assert notify.ring_workers(conn, ["a", "x"], 100) == 5
-    assert notify.ring_workers(conn, ["a"], 100, but=mine) == 4
-    assert notify.ring_workers(conn, ["x"], 100) == 0
-
-
-def test_queues_of_any_name_are_rung(conn: psycopg.Connection) -> None:
-    for name in ("ä€😀", "a'b\"c\\d%s", "[]", ""):
-        hire(conn, name, idle=True)
-        assert notify.ring_workers(conn, [name]) == 1

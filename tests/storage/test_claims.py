@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from djtasks.db import claims, messages, workers
+from djtasks.db import claims, finish, messages, workers
 from djtasks.db.claims import Scan
 from djtasks.worker.identity import new_incarnation
-from tests.storage.rows import Table, fences, hire, message, put, shuffled, take, whole
+from tests.storage.rows import Table, ended, fences, hire, message, put, shuffled, take, whole
 from tests.waits import wait_until
 
 Connect = Callable[..., psycopg.Connection]
@@ -295,6 +295,24 @@ def test_a_heartbeat_does_not_hold_up_a_claim(conn: psycopg.Connection, connect:
     with pulse.transaction():
         assert workers.beat(pulse, owner, {}, 2, None)
         assert len(take(conn, owner)) == 2
+
+
+def test_purging_takes_what_waits_now_or_later_and_leaves_what_runs(conn: psycopg.Connection, table: Table) -> None:
+    owner = hire(conn)
+    put(conn, 4)
+    put(conn, countdown=60.0)
+    [elsewhere] = put(conn, queue="b")
+    running = take(conn, owner, 2)
+    purger = 4711
+    with conn.transaction():
+        found = claims.claim_waiting(conn, purger, 1, ["celery"], 2)
+        found += claims.claim_waiting(conn, purger, 10, ["celery"])
+        finish.finish(conn, purger, [ended(each, "REVOKED", store=False) for each in found], None)
+    assert len(found) == 3
+    assert {str(row["id"]) for row in table.rows("SELECT id FROM djtasks_message")} == {
+        elsewhere,
+        *(each.id for each in running),
+    }
 
 
 # -- cost ---------------------------------------------------------------------------------------------------------

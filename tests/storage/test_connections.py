@@ -29,7 +29,7 @@ def test_a_private_connection_has_the_settings_that_our_plans_stand_on(conn: psy
         "plan_cache_mode": "force_generic_plan",
         "jit": "off",
         "statement_timeout": "0",
-        "idle_in_transaction_session_timeout": "1min",
+        "idle_in_transaction_session_timeout": "20s",
         "application_name": "djtasks test",
     }
     assert {setting: shown(conn, setting) for setting in wanted} == wanted
@@ -68,8 +68,14 @@ def test_a_private_connection_sees_and_touches_nothing_of_the_caller_s_transacti
 
 
 def test_a_session_of_ours_that_forgets_its_transaction_is_ended_by_the_server(conn: psycopg.Connection) -> None:
-    # No worker that hangs may hold a lock, or keep the server from vacuuming, for longer than a minute.
-    assert shown(conn, "idle_in_transaction_session_timeout") == "1min"
+    # No worker that hangs may hold a lock, and with it what a dead one held, for longer than a host's death may take.
+    assert shown(conn, "idle_in_transaction_session_timeout") == "20s"
+
+
+def test_the_server_ends_a_session_whose_peer_takes_no_answer_any_more(conn: psycopg.Connection) -> None:
+    # A claim holds its locks until the last byte of its answer is out.
+    wanted = {"tcp_user_timeout": "12000", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2"}
+    assert {setting: shown(conn, setting) for setting in wanted} == wanted
 
 
 def test_the_lent_connection_is_django_s_own() -> None:

@@ -179,7 +179,7 @@ def test_the_clock_starts_with_the_statement_not_with_the_transaction(conn: psyc
 def test_only_what_may_run_now_is_in_its_lane(
     conn: psycopg.Connection, table: Table, fields: dict[str, float], runs_now: bool
 ) -> None:
-    [task_id] = put(conn, **fields)
+    [task_id] = put(conn, 1, **fields)
     row = table.message(task_id)
     assert row is not None
     assert (row["lane"], row["reason"]) == (("celery", None) if runs_now else (None, "eta"))

@@ -258,7 +258,7 @@ def test_of_two_finishers_of_one_claim_exactly_one_wins(conn: psycopg.Connection
         failed, succeeded = pool.map(work, range(2))
     assert failed.isdisjoint(succeeded)
     assert failed | succeeded == {each.id for each in held}
-    states = dict(conn.execute("SELECT id::text, state FROM djtasks_result").fetchall())
+    states: dict[str, str] = dict(conn.execute("SELECT id::text, state FROM djtasks_result").fetchall())
     assert {task_id for task_id, state in states.items() if state == "SUCCESS"} == succeeded
 
 

@@ -359,23 +359,18 @@ def test_a_retry_that_meets_a_rescue_is_refused(
     assert table.results() == 0
 
 
-def test_a_rescue_that_meets_a_retry_leaves_it(
-    conn: psycopg.Connection, connect: Connect, table: Table, owner: int
+def test_a_rescue_that_meets_a_retry_leaves_it_and_does_not_wait(
+    conn: psycopg.Connection, connect: Connect, owner: int
 ) -> None:
-    put(conn)
-    [held] = take(conn, owner)
+    put(conn, 2)
+    held = take(conn, owner)
     worker, rescuer = connect(), connect()
-
-    def rescue() -> list[Claimed]:
+    with worker.transaction():
+        messages.again(worker, owner, [again(held[0], Again(countdown=60))], NODE)
         with rescuer.transaction():
-            return claims.owned(rescuer, owner)
-
-    with ThreadPoolExecutor(1) as pool:
-        with worker.transaction():
-            messages.again(worker, owner, [again(held, Again(countdown=60))], NODE)
-            found = pool.submit(rescue)
-            table.wait_until_blocked(rescuer)
-        assert found.result(20) == []
+            assert [each.id for each in claims.owned(rescuer, owner)] == [held[1].id]
+    with rescuer.transaction():
+        assert [each.id for each in claims.owned(rescuer, owner)] == [held[1].id]
 
 
 def test_a_reported_state_survives_a_requeue(conn: psycopg.Connection, owner: int, table: Table) -> None:
@@ -388,7 +383,7 @@ def test_a_reported_state_survives_a_requeue(conn: psycopg.Connection, owner: in
     assert row["state"] == "HALFWAY"
 
 
-# -- counting, purging --------------------------------------------------------------------------------------------
+# -- counting ------------------------------------------------------------------------------------------------------
 
 
 def test_the_depth_of_a_queue_counts_what_waits_what_is_held_and_what_is_set_aside(
@@ -400,22 +395,3 @@ def test_the_depth_of_a_queue_counts_what_waits_what_is_held_and_what_is_set_asi
     put(conn, queue="c")
     take(conn, owner, 2)
     assert messages.depths(conn, ["celery", "b", "empty"]) == {"celery": (4, 2), "b": (2, 0)}
-
-
-def test_purging_takes_what_waits_now_or_later_and_leaves_what_runs(
-    conn: psycopg.Connection, owner: int, table: Table
-) -> None:
-    put(conn, 4)
-    put(conn, countdown=60.0)
-    [elsewhere] = put(conn, queue="b")
-    running = take(conn, owner, 2)
-    purger = 4711
-    with conn.transaction():
-        found = claims.claim_waiting(conn, purger, 1, ["celery"], 2)
-        found += claims.claim_waiting(conn, purger, 10, ["celery"])
-        finish.finish(conn, purger, [ended(each, "REVOKED", store=False) for each in found], None)
-    assert len(found) == 3
-    assert {str(row["id"]) for row in table.rows("SELECT id FROM djtasks_message")} == {
-        elsewhere,
-        *(each.id for each in running),
-    }

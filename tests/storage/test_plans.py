@@ -79,7 +79,7 @@ def explain(conn: psycopg.Connection, statement: LiteralString, params: dict[str
     name = f"plan_{next(_names)}"
     conn.execute(f"PREPARE {name} AS {re.sub(r'%[(](.*?)[)]s', number, statement)}".encode())
     values = sql.SQL(", ").join(sql.Literal(params[key]) for key in order)
-    call = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {}").format(sql.SQL(name))  # type: ignore[arg-type]
+    call = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {}").format(sql.SQL(name))
     if order:
         call = sql.SQL("{} ({})").format(call, values)
     with conn.transaction(force_rollback=True):

@@ -146,22 +146,35 @@ def test_a_finish_before_the_rescue_counts_and_one_after_it_is_refused(
     assert {row["crashes"] for row in table.rows("SELECT crashes FROM djtasks_message")} <= {1}
 
 
-def test_a_rescue_waits_for_a_finish_in_flight_and_leaves_what_it_ended(
+def test_a_rescue_does_not_wait_for_a_finish_in_flight_and_leaves_what_it_ends(
     conn: psycopg.Connection, connect: Connect, owner: int, table: Table
 ) -> None:
     put(conn, 2)
     done, lost = take(conn, owner, rerun=["tests.add"])
-    worker, rescuer = connect(), connect()
-    with ThreadPoolExecutor(1) as pool:
-        with worker.transaction():
-            finish.finish(worker, owner, [ended(done)], NODE)
-            rescued = pool.submit(rescue, rescuer, owner)
-            table.wait_until_blocked(rescuer)
-        rescued.result(20)
+    worker = connect()
+    with worker.transaction():
+        finish.finish(worker, owner, [ended(done)], NODE)
+        rescue(conn, owner)
+        assert table.waiting() == [lost.id]
     row = table.result(done.id)
     assert row is not None
     assert row["state"] == "SUCCESS"
     assert table.waiting() == [lost.id]
+
+
+def test_what_a_finish_in_flight_gives_up_after_all_is_found_by_the_next_sweep(
+    conn: psycopg.Connection, connect: Connect, owner: int, table: Table
+) -> None:
+    put(conn, 2)
+    given_up, lost = take(conn, owner, rerun=["tests.add"])
+    worker = connect()
+    with worker.transaction(force_rollback=True):
+        finish.finish(worker, owner, [ended(given_up)], NODE)
+        rescue(conn, owner)
+        assert table.waiting() == [lost.id]
+    Rescuer("celery@rescuer").sweep(conn)
+    assert table.waiting() == [given_up.id, lost.id]
+    assert table.results() == 0
 
 
 def test_a_heart_that_beats_after_all_is_left_alone(conn: psycopg.Connection, owner: int, table: Table) -> None:

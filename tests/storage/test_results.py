@@ -144,6 +144,8 @@ def test_a_report_from_outside_needs_only_a_message(conn: psycopg.Connection, ow
 def test_a_report_never_replaces_an_end(conn: psycopg.Connection, owner: int, table: Table) -> None:
     [task_id] = finished(conn, owner)
     assert results.report(conn, [Progress(0, task_id, "LATE", None)]) == set()
+    put(conn, id=task_id)
+    assert results.report(conn, [Progress(0, task_id, "LATE", None)]) == set()
     row = table.result(task_id)
     assert row is not None
     assert row["state"] == "SUCCESS"

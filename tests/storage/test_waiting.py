@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -155,7 +155,7 @@ def test_who_begins_to_wait_during_the_very_query_that_finds_the_result_is_woken
     conn: psycopg.Connection, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [task_id] = put(conn)
-    late = []
+    late: list[Future[Stored]] = []
     fetch_ended = results.fetch_ended
 
     def wait_meanwhile(link: Any, ids: Sequence[str]) -> dict[str, Stored]:
@@ -247,6 +247,8 @@ def test_a_thousand_waiters_share_a_connection_and_a_query_a_wake(
         notify.ring_waiters(conn, [each.id for each in part])
         wait_until(lambda done=first + batch: len(got) == done, "the waiters of this batch", 60)  # type: ignore[misc]
     assert len(reads) - before <= crowd // batch
+    # To look for all of them each time would take longer than a waiter may be kept waiting.
+    assert max(reads[before:]) <= batch
     assert sorted(each.id for each in got) == sorted(ids)
     for thread in threads:
         thread.join(20)
@@ -259,7 +261,7 @@ def test_while_nothing_ends_the_table_is_asked_no_more_than_twenty_times_a_secon
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         waiting.wait_for(task_id, 0.6, 0.001)
-    assert len(reads) <= (time.monotonic() - began) / waiting.BETWEEN_READS + 1
+    assert len(reads) <= (time.monotonic() - began) * 20 + 1
 
 
 def test_newcomers_do_not_ask_more_often_either(conn: psycopg.Connection, reads: list[int]) -> None:
@@ -268,7 +270,7 @@ def test_newcomers_do_not_ask_more_often_either(conn: psycopg.Connection, reads:
     for task_id in ids:
         with pytest.raises(TimeoutError):
             waiting.wait_for(task_id, 0.005, NEVER)
-    assert len(reads) <= (time.monotonic() - began) / waiting.BETWEEN_READS + 1
+    assert len(reads) <= (time.monotonic() - began) * 20 + 1
 
 
 def test_a_ring_for_others_costs_no_query(conn: psycopg.Connection, pool: ThreadPoolExecutor, reads: list[int]) -> None:
@@ -297,48 +299,6 @@ def test_a_process_says_that_it_waits_and_takes_it_back_when_it_does_not(
     [task_id] = put(conn)
     run(conn)
     assert waiting.wait_for(task_id, 20, NEVER).id == task_id
-
-
-# -- rings --------------------------------------------------------------------------------------------------------
-
-
-def heard(listener: psycopg.Connection) -> list[str]:
-    """The payloads that have come since the last time."""
-    listener.execute(f"NOTIFY {notify.RESULTS}, 'end'".encode())
-    payloads: list[str] = []
-    for notification in listener.notifies(timeout=20):
-        if notification.payload == "end":
-            return payloads
-        payloads.append(notification.payload)
-    raise AssertionError("no notification came")
-
-
-def test_nobody_is_rung_where_nobody_waits(conn: psycopg.Connection, connect: Connect) -> None:
-    listener = connect()
-    listener.execute(f"LISTEN {notify.RESULTS}".encode())
-    notify.ring_waiters(conn, [new_task_id()])
-    notify.register_waiter(conn, 1, -1.0)
-    notify.ring_waiters(conn, [new_task_id()])
-    assert heard(listener) == []
-
-
-def test_any_number_of_ends_fits_into_notifications(conn: psycopg.Connection, connect: Connect) -> None:
-    listener = connect()
-    listener.execute(f"LISTEN {notify.RESULTS}".encode())
-    notify.register_waiter(conn, 1, 60.0)
-    ids = [new_task_id() for _ in range(1001)]
-    notify.ring_waiters(conn, ids)
-    payloads = heard(listener)
-    assert [task_id for payload in payloads for task_id in payload.split(",")] == ids
-    assert max(map(len, payloads)) < 8000
-
-
-def test_the_registrations_of_processes_that_died_are_removed_by_others(conn: psycopg.Connection, table: Table) -> None:
-    notify.register_waiter(conn, 1, -120.0)
-    notify.register_waiter(conn, 2, -10.0)
-    notify.register_waiter(conn, 3, 60.0)
-    notify.remove_waiter(conn, 3)
-    assert [row["id"] for row in table.rows("SELECT id FROM djtasks_waiter")] == [2]
 
 
 # -- losses -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
 from psycopg import sql
 
 from tests.worker.running import RunningWorker, Workers
@@ -23,26 +25,12 @@ class Start(NamedTuple):
 STARTS = {
     "an unreachable database": Start((), "cannot be reached", {"DATABASE_URL": "postgres://x:x@127.0.0.1:1/x"}),
     "a database that is no PostgreSQL": Start((), "PostgreSQL", {"DATABASE_URL": "sqlite:///:memory:"}),
-    "a wrong password": Start((), "cannot be reached", {"DATABASE_URL": "{wrong}"}),
+    "a wrong password": Start((), "password authentication failed", {"DATABASE_URL": "{wrong}"}),
     "missing migrations": Start((), "run `manage.py migrate` first", {"DATABASE_URL": "{empty}"}),
     "an unknown pool": Start(("-P", "gevents"), "invalid choice: 'gevents'"),
-    "no child": Start(("-c", "0"), "--concurrency must be at least 1, not 0"),
-    "no queue left": Start(("-Q", "a", "-X", "a"), "no queue is left to consume"),
-    "a soft limit after the hard one": Start(("--soft-time-limit", "9", "--time-limit", "5"), "would never be reached"),
-    "a limit of nothing": Start(("--time-limit", "0"), "--time-limit must be more than 0 seconds"),
-    "a hard limit for threads": Start(("-P", "threads", "--time-limit", "5"), "cannot keep --time-limit (5.0)"),
-    "a soft limit for threads": Start(("-P", "threads", "--soft-time-limit", "5"), "cannot keep --soft-time-limit"),
-    "a hard limit for solo": Start(("-P", "solo", "--time-limit", "5"), "the solo pool cannot keep --time-limit (5.0)"),
-    "two tasks at a time for solo": Start(("-P", "solo", "-c", "2"), "the solo pool runs one task at a time"),
-    "no task per child": Start(("--max-tasks-per-child", "0"), "--max-tasks-per-child must be at least 1, not 0"),
-    "no memory per child": Start(("--max-memory-per-child", "-1"), "--max-memory-per-child must be at least 1, not -1"),
-    "a negative prefetch": Start(("--prefetch-multiplier", "-1"), "--prefetch-multiplier must be at least 0, not -1"),
-    "an unknown log level": Start(("-l", "LOUD"), "'LOUD' is no logging level"),
+    "contradictory limits": Start(("--soft-time-limit", "9", "--time-limit", "5"), "would never be reached"),
     "a log file that cannot be": Start(("-f", "/nowhere/at/all.log"), "/nowhere/at/all.log"),
     "a misspelt setting": Start((), "WORKER_POOL", settings={"WORKER_POLL": "threads"}),
-    "a queue that may not be made": Start(
-        ("-Q", "unheard"), "--queues names 'unheard'", settings={"TASK_CREATE_MISSING_QUEUES": False}
-    ),
 }
 
 
@@ -72,7 +60,7 @@ def started(shared: Workers, addresses: dict[str, str]) -> dict[str, RunningWork
 
 
 @pytest.mark.parametrize("name", list(STARTS))
-def test_a_worker_that_cannot_start_ends_with_one_sentence_that_says_why(
+def test_a_worker_that_cannot_start_ends_with_one_sentence_that_says_why_and_leaves_nothing(
     started: dict[str, RunningWorker], name: str
 ) -> None:
     worker = started[name]
@@ -80,9 +68,38 @@ def test_a_worker_that_cannot_start_ends_with_one_sentence_that_says_why(
     assert STARTS[name].says in worker.log
     assert "Traceback" not in worker.log
     assert worker.left() == []
+    assert worker.rows() == []
 
 
-def test_a_worker_that_cannot_start_leaves_no_row(started: dict[str, RunningWorker]) -> None:
-    for worker in started.values():
-        worker.wait(60)
-        assert worker.rows() == []
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-c", "0"], "--concurrency must be at least 1, not 0"),
+        (["-Q", "a", "-X", "a"], "no queue is left to consume"),
+        (["--time-limit", "0"], "--time-limit must be more than 0 seconds, not 0.0"),
+        (["--time-limit", "nan"], "--time-limit must be more than 0 seconds, not nan"),
+        (["--soft-time-limit", "-1"], "--soft-time-limit must be more than 0 seconds, not -1.0"),
+        (["-P", "threads", "--time-limit", "5"], "the threads pool cannot keep --time-limit (5.0)"),
+        (["-P", "threads", "--soft-time-limit", "5"], "the threads pool cannot keep --soft-time-limit (5.0)"),
+        (["-P", "threads", "--max-tasks-per-child", "5"], "the threads pool cannot keep --max-tasks-per-child (5)"),
+        (["-P", "solo", "--time-limit", "5"], "the solo pool cannot keep --time-limit (5.0)"),
+        (["-P", "solo", "--max-memory-per-child", "5"], "the solo pool cannot keep --max-memory-per-child (5)"),
+        (["-P", "solo", "-c", "2"], "the solo pool runs one task at a time; drop --concurrency 2"),
+        (["--max-tasks-per-child", "0"], "--max-tasks-per-child must be at least 1, not 0"),
+        (["--max-memory-per-child", "-1"], "--max-memory-per-child must be at least 1, not -1"),
+        (["--prefetch-multiplier", "-1"], "--prefetch-multiplier must be at least 0, not -1"),
+        (["-l", "LOUD"], "--loglevel: 'LOUD' is no logging level"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_with_the_reason(options: list[str], says: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        call_command("runworker", *options)
+    assert says in str(refused.value)
+
+
+def test_a_queue_that_may_not_be_made_is_refused() -> None:
+    with (
+        override_settings(DJTASKS={"TASK_CREATE_MISSING_QUEUES": False}),
+        pytest.raises(CommandError, match="--queues names 'unheard', which is not in TASK_QUEUES"),
+    ):
+        call_command("runworker", "-Q", "unheard")

@@ -22,12 +22,13 @@ def worker(shared: Workers) -> RunningWorker:
     return shared.start("-c", "2", "--soft-time-limit", str(SOFT), "--time-limit", str(HARD), "-Q", "celery")
 
 
-def test_a_task_can_tidy_up_when_its_soft_limit_comes(shared: Workers) -> None:
+def test_a_task_can_tidy_up_when_its_soft_limit_comes(worker: RunningWorker, shared: Workers) -> None:
     result = tasks.linger.delay()
     assert value(result) == "tidied up"
     (begin,), (soft,) = shared.audit.lines("begin", result), shared.audit.lines("soft", result)
     assert soft["limit"] == SOFT
     assert SOFT - 0.05 < soft["time"] - begin["time"] < SOFT + 0.5
+    assert worker.log.count(f"Soft time limit ({SOFT}s) exceeded for tests.worker_app.tasks.linger[{result.id}]") == 1
 
 
 def test_a_task_that_does_not_catch_its_soft_limit_fails_with_it() -> None:
@@ -93,9 +94,10 @@ def test_a_soft_limit_waits_until_the_transaction_is_committed() -> None:
 
 
 def test_the_solo_pool_keeps_soft_limits_too(shared: Workers) -> None:
-    shared.start("-P", "solo", "-Q", "solo", "--soft-time-limit", "0.3")
+    solo = shared.start("-P", "solo", "-Q", "solo", "--soft-time-limit", "0.3")
     result = tasks.linger.apply_async(queue="solo")
     assert value(result) == "tidied up"
     assert shared.audit.lines("soft", result)[0]["limit"] == 0.3
+    solo.says(f"Soft time limit (0.3s) exceeded for tests.worker_app.tasks.linger[{result.id}]")
     assert value(tasks.commit_slowly.apply_async([8], queue="solo")) == [True, 1]
     assert value(tasks.nap.apply_async([0.1], queue="solo")) == "slept"

@@ -57,6 +57,7 @@ def test_an_early_task_ends_as_worker_lost_when_its_child_is_killed(
     assert error(result).startswith("WorkerLostError: The worker process was lost (signal 9 (SIGKILL))")
     assert len(shared.audit.lines("begin", result)) == 1
     worker.says("exited with signal 9 (SIGKILL)")
+    worker.says(f"Task tests.worker_app.tasks.hold[{result.id}] was lost with its process: signal 9 (SIGKILL)")
 
 
 def test_a_late_task_that_does_not_want_a_second_run_ends_as_worker_lost(
@@ -139,6 +140,21 @@ def test_a_killed_fork_server_takes_its_processes_with_it_and_a_fresh_one_goes_o
     assert [value(tasks.echo.apply_async([n], queue="fresh")) for n in range(5)] == [0, 1, 2, 3, 4]
     assert worker.stop() == 0
     assert worker.left() == []
+
+
+def test_a_fresh_fork_server_that_cannot_start_is_tried_again_at_leisure(workers: Workers, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    worker = workers.start(
+        "-c", "1", "-Q", "fresh", apps="tests.worker_app,tests.fragile_app", environment={"FRAGILE": str(broken)}
+    )
+    broken.touch()
+    worker.server.kill()
+    worker.says("the new code is broken")
+    result = tasks.echo.apply_async(["repaired"], queue="fresh")
+    wait_until(lambda: worker.log.count("is gone, and its children with it") == 2, "its end is noticed")
+    broken.unlink()
+    assert value(result) == "repaired"
+    assert worker.log.count("RuntimeError: the new code is broken") == 1
 
 
 def test_what_a_task_has_started_dies_with_the_fork_server(workers: Workers) -> None:

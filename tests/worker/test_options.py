@@ -32,9 +32,10 @@ def test_a_worker_takes_from_the_queues_it_is_told_but_the_excluded_and_says_who
     assert "succeeded" not in worker.log
 
 
-def test_a_quiet_worker_shows_no_banner(workers: Workers) -> None:
+def test_a_quiet_worker_shows_no_banner_and_has_a_child_for_each_cpu(workers: Workers) -> None:
     worker = workers.start("-q")
     assert "[queues]" not in worker.log
+    worker.children(len(os.sched_getaffinity(0)))
     worker.stop()
 
 

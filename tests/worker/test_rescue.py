@@ -144,6 +144,22 @@ def test_a_claim_in_flight_holds_up_the_rescue_of_its_worker(connect: Connect, c
     assert query("SELECT 1 FROM djtasks_worker WHERE incarnation = %s", owner) == []
 
 
+def test_a_session_of_the_dead_one_that_hangs_holds_up_nothing_but_what_it_locks(
+    connect: Connect, clock: SimpleNamespace
+) -> None:
+    conn, hanging = connect(), connect()
+    owner = hire(conn, age=1000)
+    ids = give(conn, owner, 3, rerun=True)
+    rescuer = Rescuer("me")
+    with hanging.transaction(force_rollback=True):
+        hanging.execute("DELETE FROM djtasks_message WHERE id = %s", [ids[0]])
+        look_for(rescuer, conn, clock, settings.WORKER_DEAD_AFTER + 10)
+        assert query("SELECT 1 FROM djtasks_worker WHERE incarnation = %s", owner) == []
+        assert held_by(owner) == 1
+    look_for(rescuer, conn, clock, 10)
+    assert held_by(owner) == 0
+
+
 # -- proof --------------------------------------------------------------------------------------------------------
 
 

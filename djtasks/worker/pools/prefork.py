@@ -47,7 +47,8 @@ class ChildHandle:
         self.unsent: deque[Job] = deque()
         #: The claim for whose hard limit it is being killed, and the limit.
         self.struck: tuple[int, float] | None = None
-        self.soft_told = 0.0
+        #: The claim that was last told of its soft limit; 0 for none.
+        self.soft_told = 0
         self.tasks, theirs = packets.pair()
         self.tasks.setblocking(False)
         self.unread = packets.Reader(theirs.dup(), socket.MSG_DONTWAIT)
@@ -312,11 +313,19 @@ class PreforkPool(Pool):
             wanted.append(since + job.hard if ran < job.hard else now + 0.1)
         if job.soft is not None and self.slots.heard_soft(child.slot) != claim:
             if ran >= job.soft and child.pid:
-                self.server.tell("soft", child.slot, child.pid, claim, job.soft)
+                self._tell_soft(child, job, job.soft)
             wanted.append(since + job.soft if ran < job.soft else now + SOFT_AGAIN)
         if len(child.jobs) > 1:
-            wanted.extend(now + limit for each in child.jobs.values() for limit in each[1:] if limit is not None)
+            wanted.extend(now + limit for each in child.jobs.values() for limit in (each.soft, each.hard) if limit)
         return min(wanted)
+
+    def _tell_soft(self, child: ChildHandle, job: Job, limit: float) -> None:
+        """Have the limit raised in the child; it is asked again until it does, and logged once."""
+        message = job.message
+        self.server.tell("soft", child.slot, child.pid, message.claim, limit)
+        if child.soft_told != message.claim:
+            child.soft_told = message.claim
+            logger.warning("Soft time limit (%ss) exceeded for %s[%s]", limit, message.name, message.id)
 
     def running(self) -> list[int]:
         found = [self.slots.in_hand(child.slot).claim for child in self.children.values()]

@@ -1,5 +1,6 @@
 """The solo pool: one task at a time, in the worker's own thread, which does nothing else meanwhile."""
 
+import logging
 import selectors
 import signal
 import threading
@@ -14,6 +15,8 @@ from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections
 from djtasks.worker.pools.base import Event, Job, Lost, Pool, Unstarted
 from djtasks.worker.pools.softlimit import SOFT_AGAIN, may_strike
+
+logger = logging.getLogger("djtasks.worker")
 
 
 class SoloPool(Pool):
@@ -72,6 +75,8 @@ class SoloPool(Pool):
         try:
             outcome = tracer.trace(job.message, hostname=self.hostname, reporter=self._report)
             self._running = None
+            if job.soft is not None and self._soft is None:
+                logger.warning("Soft time limit (%ss) exceeded for %s[%s]", job.soft, job.message.name, job.message.id)
         finally:
             # A worker that is told to end raises in here: the job stays, for `kill` to give up.
             self._soft = None
