@@ -60,7 +60,7 @@ class Hub(threading.Thread):
             os.set_blocking(end, False)
         #: What was rung for, and is waited for here.
         self._rung: set[str] = set()
-        self._renew_at = self._poll_at = self._last_read = 0.0
+        self._renew_at = self._poll_at = self._last_look = 0.0
         self._idle_since: float | None = None
 
     def add(self, task_id: str, waiter: _Waiter) -> bool:
@@ -128,22 +128,28 @@ class Hub(threading.Thread):
     def _read_at(self) -> float:
         """When to ask the table next, in monotonic seconds."""
         with self.lock:
-            if not self.waiters:
-                return float("inf")
-            if self._rung:
-                return 0.0
-            waiting = [each for found in self.waiters.values() for each in found]
-            new = any(not each.read for each in waiting)
-        return self._last_read + BETWEEN_READS if new else max(self._poll_at, self._last_read + BETWEEN_READS)
+            return 0.0 if self._rung else self._look_at()
+
+    def _look_at(self) -> float:
+        """When to look for everything that is waited for. Call it with the lock."""
+        if not self.waiters:
+            return float("inf")
+        soonest = self._last_look + BETWEEN_READS
+        new = any(not each.read for found in self.waiters.values() for each in found)
+        return soonest if new else max(self._poll_at, soonest)
 
     def _read(self, conn: psycopg.Connection) -> None:
-        """One query: for what was rung for or, when nothing was, for everything that is waited for."""
+        """One query: for what was rung for or, when it is time, for everything that is waited for."""
+        now = time.monotonic()
         with self.lock:
             rung, self._rung = self._rung, set()
+            # However often others are rung for, who has just begun to wait is looked for too.
+            everything = not rung or now >= self._look_at()
             # A thousand ids take milliseconds to look up, and those few that have ended would wait for it.
-            asked = {each: list(found) for each in rung or self.waiters if (found := self.waiters.get(each))}
-        if not rung:
-            self._last_read = time.monotonic()
+            wanted = self.waiters if everything else rung
+            asked = {task_id: list(waiters) for task_id in wanted if (waiters := self.waiters.get(task_id))}
+        if everything:
+            self._last_look = now
         found = results.fetch_ended(conn, list(asked)) if asked else {}
         with self.lock:
             for waiters in asked.values():
@@ -154,10 +160,10 @@ class Hub(threading.Thread):
                 for waiter in self.waiters.pop(task_id, ()):
                     waiter.stored = stored
                     waiter.event.set()
-            if rung:
+            if not everything:
                 return
             intervals = [each.interval for left in self.waiters.values() for each in left]
-        self._poll_at = self._last_read + min(intervals, default=1.0) * random.uniform(0.75, 1.0)
+        self._poll_at = now + min(intervals, default=1.0) * random.uniform(0.75, 1.0)
 
     def _drain(self, conn: psycopg.Connection) -> None:
         with contextlib.suppress(BlockingIOError):

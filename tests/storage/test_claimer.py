@@ -230,7 +230,9 @@ def test_a_message_that_comes_between_the_last_look_and_the_sleep_rings_or_is_fo
     listener.execute(f"LISTEN {notify.worker_channel(claimer.state.incarnation)}".encode())
     look = claims.claim
     for moment in range(1, 4):
-        looks, sent, rung = [], [], []
+        looks: list[None] = []
+        sent: list[str] = []
+        rung: list[int] = []
 
         def between(*args: Any, **options: Any) -> Any:
             looks.append(None)  # noqa: B023

@@ -173,6 +173,29 @@ def test_who_begins_to_wait_during_the_very_query_that_finds_the_result_is_woken
     assert late[0].result(20).id == task_id
 
 
+def test_who_begins_to_wait_while_others_are_rung_without_a_pause_is_served_too(
+    conn: psycopg.Connection, connect: Connect, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [over] = put(conn)
+    run(conn)
+    [busy] = put(conn)
+    bell, fetch_ended = connect(), results.fetch_ended
+
+    def ring_on(link: Any, ids: Sequence[str]) -> dict[str, Stored]:
+        # Each look meets the next ring, for a task that has not ended.
+        notify.ring_waiters(bell, [busy])
+        return fetch_ended(link, ids)
+
+    first = pool.submit(waiting.wait_for, busy, 20, NEVER)
+    wait_until_asked(busy)
+    monkeypatch.setattr(results, "fetch_ended", ring_on)
+    notify.ring_waiters(bell, [busy])
+    assert waiting.wait_for(over, 5, NEVER).id == over
+    monkeypatch.setattr(results, "fetch_ended", fetch_ended)
+    run(conn)
+    assert first.result(20).id == busy
+
+
 # -- giving up ----------------------------------------------------------------------------------------------------
 
 
