@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:8000
 SAY := @printf '\033[1m%s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test bench lint format types layers build clean
+.PHONY: help venv demo run test bench chaos lint format types layers build clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of:"
@@ -49,6 +49,10 @@ test: $(READY) ## the tests, on every PostgreSQL found (SERVERS="embedded" choos
 bench: $(READY) ## how fast it is, and what it costs (AGAINST=celery compares, ARGS="--quick --sql" goes along)
 	$(SAY) "Measuring djtasks on a PostgreSQL of its own$(if $(AGAINST), against $(AGAINST))"
 	@$(PY) -m benchmarks $(if $(AGAINST),--against $(AGAINST)) $(ARGS)
+
+chaos: $(READY) ## break everything for a quarter of an hour, and audit every task (ARGS="--only worker")
+	$(SAY) "Breaking workers, connections and servers, and auditing every task"
+	@$(PY) -m tests.chaos --long $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(SAY) "Checking rules and format with ruff"

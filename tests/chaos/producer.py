@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -35,6 +36,8 @@ NAMES = {"early": 40, "late": 40, "early_again": 5, "late_again": 5, "early_trac
 BULK, RUSH = 100, 1500
 #: How many large ones are enqueued when asked to, and how many characters each of those carries.
 LARGE, LARGE_SIZE = 4, 14_000_000
+#: How many slow ones are: each worker gets one, and has a child left for others.
+SLOW = 2
 #: The most that a delayed task waits, in seconds.
 DELAY = 1.5
 
@@ -86,10 +89,11 @@ class Call:
         self.name = name
         self.id = ""
 
-    def make(self, **options: Any) -> None:
+    def make(self, seconds: float | None = None, **options: Any) -> None:
         """Make it. Its id is known once it returns."""
-        low, high = random.choices(list(SECONDS), list(SECONDS.values()))[0]
-        self.id = task_named(self.name).apply_async((self.serial, random.uniform(low, high)), **options).id
+        if seconds is None:
+            seconds = random.uniform(*random.choices(list(SECONDS), list(SECONDS.values()))[0])
+        self.id = task_named(self.name).apply_async((self.serial, seconds), **options).id
 
 
 def task_named(name: str) -> Any:
@@ -105,7 +109,7 @@ class Producer:
         self.rate = rate
         self.halt = threading.Event()
         #: What is to be done next, besides the usual.
-        self.wanted: list[Callable[[], int]] = []
+        self.wanted: list[str] = []
         #: How to call, and how often of a hundred times.
         self.ways: dict[Callable[[], int], int] = {
             self.at_once: 40,
@@ -124,7 +128,7 @@ class Producer:
         while not self.halt.is_set() and time.monotonic() - began < seconds:
             connection.close_if_unusable_or_obsolete()
             while self.wanted:
-                self.wanted.pop()()
+                self.obey(*self.wanted.pop(0).split())
             made += random.choices(list(self.ways), list(self.ways.values()))[0]()
             # What an outage held up is not made up for.
             made = max(made, int((time.monotonic() - began) * self.rate) - 10)
@@ -205,13 +209,23 @@ class Producer:
                 self.ledger.write("unsure", call, IMMEDIATELY)
         return 1
 
-    def rush(self) -> int:
-        """Very many."""
-        return self.bulk(RUSH)
+    def listen(self) -> None:
+        """Take orders from standard input, until it ends: then nobody wants any calls any more."""
+        for line in sys.stdin:
+            self.wanted.append(line)
+        self.halt.set()
 
-    def large(self) -> int:
-        """A few that carry much."""
-        return self.bulk(LARGE, os.urandom(LARGE_SIZE // 2).hex())
+    def obey(self, order: str, seconds: str = "0") -> None:
+        """«rush»: very many calls; «large»: a few that carry much; «slow»: a few late ones that take so long."""
+        if order == "rush":
+            self.bulk(RUSH)
+        elif order == "large":
+            self.bulk(LARGE, os.urandom(LARGE_SIZE // 2).hex())
+        else:
+            for _ in range(SLOW):
+                call = self.ledger.call("slow", "late_slow")
+                with self.ledger.outcome([call], "slow", []):
+                    call.make(float(seconds))
 
     def bulk(self, count: int = BULK, payload: str = "") -> int:
         """Many that are over at once."""
@@ -239,8 +253,7 @@ def main() -> None:
     import_default_modules()
     producer = Producer(Ledger(options.ledger, options.first), options.rate)
     signal.signal(signal.SIGTERM, lambda *_: producer.halt.set())
-    signal.signal(signal.SIGUSR1, lambda *_: producer.wanted.append(producer.rush))
-    signal.signal(signal.SIGUSR2, lambda *_: producer.wanted.append(producer.large))
+    threading.Thread(target=producer.listen, daemon=True).start()
     holder = threading.Thread(target=producer.hold)
     if options.hold:
         holder.start()

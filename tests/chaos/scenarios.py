@@ -23,6 +23,9 @@ SESSIONS_EVERY = 0.5
 ANSWERS_EVERY = 0.1
 #: How much longer than the death bound a worker is cut off, and the server is away.
 CUT, OUTAGE = 1.5, 3.0
+#: And how long a task takes that is still being run by a second worker when the first one, which was cut off, has it
+#: done, as a share of the death bound.
+SLOW = 0.8
 #: How long a worker may be cut off, whatever it was about, until what it held goes on, in seconds.
 STUFFED = 25.0
 #: How much of a worker's own file is looked at for what runs at this moment, in bytes.
@@ -85,7 +88,7 @@ def sessions_ended(ground: Ground) -> None:
     ground.begin()
     for number in ground.every(SESSIONS_EVERY):
         if number % 6 == 0:
-            ground.rush()
+            ground.order("rush")
         ground.tables.number(TERMINATE)
         ground.fault("sessions ended")
 
@@ -118,7 +121,7 @@ def zombies(ground: Ground) -> None:
         worker = workers[number % 2]
         tree = worker.tree()
         alone = number % 3 == 2
-        ground.catch(worker)
+        ground.occupy(worker, SLOW * ground.timing.dead_after)
         at = time.time()
         doubt = ground.freeze(worker, tree[:1] if alone else None)
         ground.fault("worker stopped", doubt, CHILDREN, at)
@@ -175,7 +178,7 @@ def answers_lost(ground: Ground) -> None:
     for number in ground.every(1.0):
         # For the most part a claim finds a few tasks, and then looks again: each of the two may be lost.
         if number % 4 == 0:
-            ground.rush()
+            ground.order("rush")
     for proxy in proxies:
         proxy.lose_answers(None)
     at = time.time()
@@ -190,7 +193,7 @@ def partition(ground: Ground) -> None:
     for number in range(ground.timing.cuts):
         time.sleep(1.0)
         worker, proxy = workers[number % 2], proxies[number % 2]
-        ground.catch(worker)
+        ground.occupy(worker, SLOW * ground.timing.dead_after)
         at = time.time()
         proxy.freeze(answers_only=number % 3 == 1)
         ground.fault("partition", ground.held(worker), CHILDREN, at)
@@ -208,7 +211,7 @@ def pulse_cut_off(ground: Ground) -> None:
     time.sleep(1.0)
     proxy.freeze(only="djtasks pulse")
     for _ in ground.every(0.5, OUTAGE * ground.timing.dead_after):
-        ground.rush()
+        ground.order("rush")
     proxy.heal()
     ground.fault("pulse cut off")
     time.sleep(ground.timing.dead_after)
@@ -219,7 +222,7 @@ def stuffed(ground: Ground) -> None:
     proxy = ground.proxy()
     worker, _ = ground.begin([proxy, None])
     proxy.freeze_over = 1 << 20
-    ground.rush(large=True)
+    ground.order("large")
     wait_until(lambda: proxy.freeze_over is None, "a large answer is on its way")
     ground.fault("partition", ground.held(worker), CHILDREN)
     time.sleep(STUFFED)

@@ -20,7 +20,7 @@ from psycopg import sql
 from testproject.postgres.shared import CHECKOUT
 from tests.chaos.audit import Fault, Ledger, Verdict, read_runs
 from tests.chaos.proxy import Proxy
-from tests.chaos.tables import ACTIVE, HELD, REGISTERED, SESSIONS, TRACES, Tables, Witness
+from tests.chaos.tables import ACTIVE, HELD, HELD_SLOW, REGISTERED, SESSIONS, TRACES, Tables, Witness
 from tests.servers import Server
 from tests.waits import wait_until
 from tests.worker.running import RunningWorker, Workers, migrate
@@ -178,7 +178,7 @@ class Ground:
                 [sys.executable, "-m", "tests.chaos.producer", self.ledger, *options],
                 cwd=CHECKOUT,
                 env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -209,16 +209,31 @@ class Ground:
             time.sleep(max(0.0, began + number * seconds - time.monotonic()))
             yield number
 
-    def rush(self, *, large: bool = False) -> None:
-        """Let many calls come at once, or some that carry much."""
-        if self._producer is not None:
-            self._producer.send_signal(signal.SIGUSR2 if large else signal.SIGUSR1)
+    def order(self, what: str) -> None:
+        """Let the producer make other calls than usual: see its `obey`."""
+        assert self._producer is not None
+        assert self._producer.stdin is not None
+        self._producer.stdin.write(f"{what}\n".encode())
+        self._producer.stdin.flush()
 
     def catch(self, worker: RunningWorker, wanted: int = 20) -> None:
         """Let many calls come at once, and wait for a moment in which the worker has its hands full of them."""
-        self.rush()
+        self.order("rush")
         with contextlib.suppress(AssertionError):
             wait_until(lambda: self.tables.number(HELD, worker.pid) >= wanted, f"{worker.name} is busy", 3.0)
+
+    def occupy(self, worker: RunningWorker, seconds: float) -> None:
+        """Let it run a task that takes so long, and then some more."""
+
+        def occupied() -> bool:
+            self.order(f"slow {seconds}")
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: self.tables.number(HELD_SLOW, worker.pid), "a slow task", 1.0)
+                return True
+            return False
+
+        wait_until(occupied, f"{worker.name} runs a slow task")
+        self.catch(worker)
 
     def freeze(self, worker: RunningWorker, processes: list[psutil.Process] | None = None) -> int:
         """Stop the worker's processes where they stand; returns how many messages it holds then."""

@@ -40,6 +40,7 @@ LEFT: LiteralString = """
 HELD: LiteralString = """
     SELECT count(*) FROM djtasks_message JOIN djtasks_worker ON owner = incarnation WHERE pid = %s
 """
+HELD_SLOW: LiteralString = HELD + " AND djtasks_message.name = 'chaos.late_slow'"
 #: May run, or runs, and was there so many seconds ago.
 OLDER: LiteralString = """
     SELECT count(*) FROM djtasks_message

@@ -56,6 +56,12 @@ def late(serial: int, seconds: float = 0.0, payload: str = "") -> str:
     return _work(serial, seconds)
 
 
+@shared_task(name="chaos.late_slow", acks_late=True)
+def late_slow(serial: int, seconds: float) -> str:
+    """Takes long, and can be told from others in the table."""
+    return _work(serial, seconds)
+
+
 @shared_task(name="chaos.early_again", bind=True, max_retries=1)
 def early_again(self: Any, serial: int, seconds: float = 0.0) -> str:
     """Retried once."""
