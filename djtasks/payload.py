@@ -3,6 +3,7 @@
 The body of a call is `[args, kwargs]`. Everything here is pure but for the settings it reads.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,6 +62,17 @@ def unpack_call(body: bytes, content_type: str, content_encoding: str) -> tuple[
     if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
         raise InvalidTaskError(f"the body of a message must be [list, dict], not {safe_repr(call, 200)}")
     return args, kwargs
+
+
+def headers_of(text: str | None) -> dict[str, Any]:
+    """The headers of a message, for who must go on whatever they are: {} for what is no JSON object."""
+    if not text:
+        return {}
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def pack_value(value: Any) -> Payload:

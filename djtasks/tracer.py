@@ -3,7 +3,6 @@
 message -> task, arguments, request -> Frame -> execute -> Outcome
 """
 
-import json
 import logging
 import time
 from typing import Any
@@ -14,7 +13,7 @@ from djtasks.einfo import ExceptionInfo, hide_frames_of, storable
 from djtasks.exceptions import NotRegistered, TaskRevokedError, safe_repr
 from djtasks.execution import FATAL, SoftLimitWindow, execute, soft_limit_window, stores_errors
 from djtasks.messages import Claimed, Outcome
-from djtasks.payload import pack_exception, unpack_call
+from djtasks.payload import headers_of, pack_exception, unpack_call
 from djtasks.registry import tasks
 from djtasks.states import State
 
@@ -47,7 +46,8 @@ def trace(message: Claimed, *, hostname: str, reporter: Reporter | None = None) 
 
 def failure(message: Claimed, exc: BaseException, traceback: str | None = None) -> Outcome:
     """The outcome of a message whose run did not end by itself: REVOKED for TaskRevokedError, else FAILURE."""
-    said = json.loads(message.headers).get("ignore_result") if message.headers else None
+    ignored = headers_of(message.headers).get("ignore_result")
+    said = ignored if isinstance(ignored, bool) else None
     task = tasks.get(message.name)
     content_type, encoding, body = pack_exception(exc)
     return Outcome(

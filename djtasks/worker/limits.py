@@ -1,10 +1,10 @@
 """What a task's options say about its runs: its time limits, and whether it runs again after a loss."""
 
-import json
 from typing import Any, NamedTuple
 
 from djtasks.conf import settings
 from djtasks.messages import Claimed
+from djtasks.payload import headers_of
 from djtasks.registry import tasks
 
 
@@ -19,9 +19,12 @@ class Limits(NamedTuple):
         soft = self.soft if task.soft_time_limit is None else task.soft_time_limit
         hard = self.hard if task.time_limit is None else task.time_limit
         if message.headers is not None and '"timelimit"' in message.headers:
-            said = json.loads(message.headers).get("timelimit") or (None, None)
-            hard = hard if said[0] is None else said[0]
-            soft = soft if said[1] is None else said[1]
+            said = headers_of(message.headers).get("timelimit")
+            if isinstance(said, list) and len(said) == 2:
+                hard, soft = (
+                    each if isinstance(each, int | float) else default
+                    for each, default in zip(said, (hard, soft), strict=True)
+                )
         return Limits(soft, hard)
 
 

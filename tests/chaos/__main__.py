@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from tests.chaos.report import Row, page, surroundings, table
+from tests.chaos.report import Row, page, rewrite, surroundings, table
 from tests.chaos.run import LONG, SHORT, play
 from tests.chaos.scenarios import BY_NAME, SCENARIOS
-from tests.chaos.site import Site, site
+from tests.chaos.site import site
 from tests.servers import chosen
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Row] = []
     with site(chosen()) as ground:
-        server = version_of(ground)
+        server = ground.version
         print(surroundings(timing, server), flush=True)
         for name in names:
             began = time.monotonic()
@@ -36,7 +36,7 @@ def main() -> int:
                 shutil.copytree(ground.folder / name, options.keep / name, dirs_exist_ok=True)
     print(table(rows))
     if options.write:
-        options.write.write_text(page(rows, timing, server))
+        rewrite(options.write, "faults", page(rows, timing, server))
     broken = [row.scenario.name for row in rows if row.problems]
     if broken:
         print(f"Broken: {', '.join(broken)}", file=sys.stderr)
@@ -53,11 +53,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page of the documentation")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs and audit of what was broken there")
     return parser.parse_args()
-
-
-def version_of(ground: Site) -> str:
-    """The server's version."""
-    return str(ground.tables.ask("SELECT current_setting('server_version')")[0][0]).split()[0]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.machine import machine
@@ -55,36 +56,53 @@ def row_of(scenario: Scenario, verdict: Verdict, refused: int) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The lines as a Markdown table that can also be read as it is."""
-    lines = [HEAD, *((row.scenario.title, *row.cells) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    """The scenarios' lines."""
+    return table_of([HEAD, *((row.scenario.title, *row.cells) for row in rows)])
+
+
+def table_of(lines: Sequence[Sequence[str]]) -> str:
+    """Lines, the first of them a heading, as a Markdown table that can also be read as it is."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
 
     def drawn(line: Sequence[str]) -> str:
         first, *rest = zip(line, widths, strict=True)
         return f"| {first[0]:<{first[1]}} | " + " | ".join(f"{text:>{width}}" for text, width in rest) + " |"
 
-    rule = (
-        "|" + "|".join("-" * (width + 2) if not n else "-" * (width + 1) + ":" for n, width in enumerate(widths)) + "|"
+    rules = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+    return "\n".join([drawn(lines[0]), f"|{'|'.join(rules)}|", *map(drawn, lines[1:])])
+
+
+def surroundings_of(server: str) -> str:
+    """What it was measured on, in a sentence."""
+    found = machine()
+    return (
+        f"Measured on {found['cores']} cores ({found['cpu']}), {found['memory_bytes'] / 2**30:.0f} GiB,"
+        f" {found['system']}; PostgreSQL {server} with fsync on; Python {platform.python_version()}, Django"
+        f" {version('django')}, psycopg {version('psycopg')}."
     )
-    return "\n".join([drawn(lines[0]), rule, *map(drawn, lines[1:])])
 
 
 def surroundings(timing: Timing, server: str) -> str:
-    """What it was measured on, in a sentence or two."""
-    found = machine()
+    """The same, and how the scenarios were played."""
     return (
-        f"{found['cores']} cores ({found['cpu']}), {found['memory_bytes'] / 2**30:.0f} GiB, {found['system']};"
-        f" PostgreSQL {server} with fsync on; Python {platform.python_version()}, Django {version('django')}, psycopg"
-        f" {version('psycopg')}. Two workers with {CHILDREN} children each; {timing.rate:g} calls a second; a heartbeat"
-        f" every {timing.heartbeat:g} s, dead after {timing.dead_after:g} s."
+        f"{surroundings_of(server)} Two workers with {CHILDREN} children each; {timing.rate:g} calls a second, and"
+        f" bursts; a heartbeat every {timing.heartbeat:g} s, dead after {timing.dead_after:g} s."
     )
 
 
-PAGE = """\
-# Faults
+TITLE = """\
+# Faults and growth
 
-What happens to tasks when something breaks, measured. `make chaos` does it again, and writes this page with
-`ARGS="--write docs/explanation/faults.md"`.
+What happens to tasks when something breaks, and what becomes of claims when tables grow, measured.
+
+"""
+#: Between the parts of the page: each is written by a program of its own.
+MARK = "<!-- {} -->\n"
+PARTS = ("faults", "growth")
+TEXT = """\
+## Faults
+
+`make chaos` does it again, and writes this part with `ARGS="--write docs/explanation/faults.md"`.
 
 A producer enqueues at a steady pace, in all modes, in transactions that commit and in some that roll back; two workers
 run the tasks, half of which have early acks and half late ones, some of them retried, delayed, or without a result.
@@ -109,5 +127,18 @@ the database; in the end both are compared with what is stored.
 
 
 def page(rows: Sequence[Row], timing: Timing, server: str) -> str:
-    """The page of the documentation."""
-    return PAGE.format(table=table(rows), surroundings="Measured on: " + surroundings(timing, server))
+    """The page's part about faults."""
+    return TEXT.format(table=table(rows), surroundings=surroundings(timing, server))
+
+
+def rewrite(path: Path, part: str, text: str) -> None:
+    """Put a part into the page; the others stay as they are."""
+    before = path.read_text() if path.exists() else ""
+    kept = {}
+    for each in PARTS:
+        _, found, rest = before.partition(MARK.format(each))
+        for other in PARTS:
+            rest = rest.partition(MARK.format(other))[0]
+        kept[each] = rest.strip() if found else ""
+    kept[part] = text.strip()
+    path.write_text(TITLE + "\n".join(f"{MARK.format(each)}\n{kept[each]}\n" for each in PARTS if kept[each]))

@@ -56,19 +56,20 @@ class Timing(NamedTuple):
 
 
 class Site:
-    """A server, and a database with the tables to copy."""
+    """A server, and a database with the tables, to copy or to use."""
 
     TEMPLATE = "chaos"
 
-    def __init__(self, server: Server, folder: Path) -> None:
+    def __init__(self, server: Server, folder: Path, *, traces: bool = True) -> None:
         self.server = server
         self.folder = folder
         self.tables = Tables(server.url)
         self._create(self.TEMPLATE)
-        url = server.url_of(self.TEMPLATE)
-        migrate(url)
-        with psycopg.connect(url, autocommit=True) as conn:
-            conn.execute(TRACES)
+        self.url = server.url_of(self.TEMPLATE)
+        migrate(self.url)
+        if traces:
+            with psycopg.connect(self.url, autocommit=True) as conn:
+                conn.execute(TRACES)
 
     def _create(self, name: str, template: str = "template0") -> None:
         with psycopg.connect(self.server.url, autocommit=True) as conn:
@@ -76,6 +77,11 @@ class Site:
             conn.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
             )
+
+    @property
+    def version(self) -> str:
+        """The server's version."""
+        return str(self.tables.ask("SELECT current_setting('server_version')")[0][0]).split()[0]
 
     @contextmanager
     def ground(self, name: str, timing: Timing) -> Iterator["Ground"]:
@@ -93,12 +99,12 @@ class Site:
 
 
 @contextmanager
-def site(choice: str) -> Iterator[Site]:
-    """A server of one's own; all of it is removed in the end."""
-    server = Server(choice)
+def site(choice: str, *, traces: bool = True, **tuning: str) -> Iterator[Site]:
+    """A server of one's own; all of it is removed in the end. With `traces`, its tables note what happens to them."""
+    server = Server(choice, tuning)
     try:
         with tempfile.TemporaryDirectory(prefix="djtasks-chaos-") as folder:
-            found = Site(server, Path(folder))
+            found = Site(server, Path(folder), traces=traces)
             yield found
             found.tables.close()
     finally:
