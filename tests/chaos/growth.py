@@ -10,6 +10,7 @@ import argparse
 import os
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,8 +41,8 @@ TEXT = """\
 
 The same work beside very many other rows. Each case has {base:,} messages to drain, and what it says besides; the rows
 are made by SQL, then vacuumed and analysed, as autovacuum does in time. A **claim** takes fifty messages, in one
-session that finishes them, too, before the next; **drained** is a worker with {children} children and tasks that do nothing,
-results stored; the **pages** are the admin's lists of messages and of results, opened by a superuser (median).
+session that finishes them, too, before the next; **drained** is a worker with {children} children and tasks that do
+nothing, results stored; the **pages** are the admin's lists of messages and of results, opened by a superuser (median).
 
 {table}
 
@@ -65,7 +66,7 @@ class Sizes(NamedTuple):
     drain: float
 
 
-FULL = Sizes(60_000, 1_000_000, 200_000, 1_000, 10_000_000, 180.0, 400, 10.0)
+FULL = Sizes(150_000, 1_000_000, 200_000, 1_000, 10_000_000, 180.0, 400, 10.0)
 QUICK = Sizes(40_000, 100_000, 20_000, 100, 1_000_000, 15.0, 200, 5.0)
 
 
@@ -236,7 +237,8 @@ def main() -> int:
     table = table_of([HEAD, *(case.cells for case in cases)])
     print(table)
     if options.write:
-        text = TEXT.format(base=sizes.base, children=CHILDREN, table=table, surroundings=surroundings_of(server))
+        found = textwrap.fill(surroundings_of(server), 120)
+        text = TEXT.format(base=sizes.base, children=CHILDREN, table=table, surroundings=found)
         rewrite(options.write, "growth", text)
     return 0
 

@@ -1,6 +1,7 @@
 """What is said of the scenarios: a table, and the page of the documentation that holds it."""
 
 import platform
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -128,7 +129,7 @@ the database; in the end both are compared with what is stored.
 
 def page(rows: Sequence[Row], timing: Timing, server: str) -> str:
     """The page's part about faults."""
-    return TEXT.format(table=table(rows), surroundings=surroundings(timing, server))
+    return TEXT.format(table=table(rows), surroundings=textwrap.fill(surroundings(timing, server), 120))
 
 
 def rewrite(path: Path, part: str, text: str) -> None:

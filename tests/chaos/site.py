@@ -222,24 +222,26 @@ class Ground:
         self._producer.stdin.write(f"{what}\n".encode())
         self._producer.stdin.flush()
 
-    def catch(self, worker: RunningWorker, wanted: int = 20) -> None:
+    def catch(self, worker: RunningWorker, wanted: int = 20, seconds: float = 3.0) -> None:
         """Let many calls come at once, and wait for a moment in which the worker has its hands full of them."""
         self.order("rush")
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: self.tables.number(HELD, worker.pid) >= wanted, f"{worker.name} is busy", 3.0)
+            wait_until(lambda: self.tables.number(HELD, worker.pid) >= wanted, f"{worker.name} is busy", seconds)
 
     def occupy(self, worker: RunningWorker, seconds: float) -> None:
-        """Let it run a task that takes so long, and then some more."""
+        """The same, at a moment in which it also runs a task that takes so long."""
+
+        def slow() -> bool:
+            return bool(self.tables.number(HELD_SLOW, worker.pid))
 
         def occupied() -> bool:
             self.order(f"slow {seconds}")
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: self.tables.number(HELD_SLOW, worker.pid), "a slow task", 1.0)
-                return True
-            return False
+                wait_until(slow, "a slow task", 1.0)
+                self.catch(worker, seconds=seconds / 3)
+            return slow()
 
         wait_until(occupied, f"{worker.name} runs a slow task")
-        self.catch(worker)
 
     def freeze(self, worker: RunningWorker, processes: list[psutil.Process] | None = None) -> int:
         """Stop the worker's processes where they stand; returns how many messages it holds then."""
