@@ -104,6 +104,7 @@ class Server:
             self.commands[verb](*arguments)
 
     def spawn(self, slot: int, descriptors: list[int]) -> None:
+        """Fork a child into a slot, with the ends of its sockets: returns in the server, never in the child."""
         self.slots.clear(slot)
         parent = os.getpid()
         pid = os.fork()

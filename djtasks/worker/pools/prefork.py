@@ -277,6 +277,7 @@ class PreforkPool(Pool):
             self._spawn(slot)
 
     def tend(self, now: float) -> float | None:
+        """Replace what has died, keep limits, take back what lies behind a long run."""
         wanted: list[float] = []
         if self._start_server_at is not None:
             if now >= self._start_server_at:

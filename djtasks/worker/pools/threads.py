@@ -103,6 +103,7 @@ class ThreadsPool(Pool):
             self._waiting.put(job)
 
     def collect(self) -> list[Event]:
+        """What the threads have said."""
         events: list[Event] = []
         while True:
             try:
