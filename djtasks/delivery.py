@@ -4,12 +4,13 @@ Inside the caller's transaction that is one INSERT, and the commit is the caller
 while the database is lost, and never so that a task runs twice: see `_insert_again`.
 """
 
+import contextlib
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from djtasks.backoff import intervals
 from djtasks.conf import settings
 from djtasks.db import messages as table
 from djtasks.db import notify, results
-from djtasks.db.connections import LOST, Connection, Link, borrow
+from djtasks.db.connections import LOST, Connection, Link, borrow, direct, pooled
+from djtasks.db.pipe import Pipe, Question, ask
 from djtasks.exceptions import EnqueueUncertain
 from djtasks.messages import Message
 
@@ -122,11 +124,88 @@ def write_immediately(messages: Sequence[Message], posting: Posting) -> None:
         _commit(_Lent(conn), messages, posting)
 
 
-def _commit(way: _Lent | _Private, messages: Sequence[Message], posting: Posting) -> None:
-    """Write, commit and ring; a lost connection is opened again as often as the policy says."""
-    began = time.monotonic()
+def write_many(parts: Iterable[Sequence[Message]], posting: Posting) -> None:
+    """Write parts as they come, each committed by itself: the next one is made while the server writes the last.
+
+    Through a connection of its own, since what makes the messages may use Django's at the same time.
+    """
+    way, sent = _Streaming(), None
+    try:
+        for part in parts:
+            if sent is not None:
+                arriving, sent = sent, None
+                way.arrive(arriving, posting)
+            sent = way.send(part)
+    finally:
+        try:
+            if sent is not None:
+                way.arrive(sent, posting)
+        finally:
+            way.link.close()
+
+
+class _Streaming:
+    """A connection for many parts."""
+
+    def __init__(self) -> None:
+        self.link = Link("enqueue many")
+        self.lost = self.link.lost
+        self.connect = self.link.connection
+
+    def begin(self) -> AbstractContextManager[Any]:
+        return self.connect().transaction()
+
+    def send(self, part: Sequence[Message]) -> "_Sent":
+        """Send a part on its way."""
+        sent = _Sent(part, time.monotonic())
+        with borrow().wrap_database_errors:
+            try:
+                sent.pipe = Pipe(self.connect(), prepares=not pooled(borrow()))
+                queues, count = _runnable(part)
+                sent.insert = table.enqueuing(part)
+                sent.pipe.send(sent.insert, *([notify.ringing(queues, count)] if count else []))
+            except LOST as error:
+                sent.error = error
+        return sent
+
+    def arrive(self, sent: "_Sent", posting: Posting) -> None:
+        """Wait until it is written."""
+        with borrow().wrap_database_errors:
+            try:
+                if sent.error is not None:
+                    raise sent.error
+                if sent.pipe is not None and sent.insert is not None:
+                    sent.pipe.settle()
+                    sent.insert.answer()
+            except LOST as error:
+                if not posting.retry:
+                    raise
+                logger.warning("An enqueue failed (%s); trying again", str(error).strip())
+                self.lost()
+                _commit(self, sent.messages, posting, sent.began)
+
+
+class _Sent:
+    """A part that is on its way."""
+
+    def __init__(self, messages: Sequence[Message], began: float) -> None:
+        self.messages = messages
+        self.began = began
+        self.pipe: Pipe | None = None
+        self.insert: Question | None = None
+        self.error: Exception | None = None
+
+
+def _commit(
+    way: "_Lent | _Private | _Streaming", messages: Sequence[Message], posting: Posting, before: float | None = None
+) -> None:
+    """Write, commit and ring; a lost connection is opened again as often as the policy says.
+
+    `before` is when an earlier attempt was made whose answer was lost, in monotonic seconds.
+    """
+    began = time.monotonic() if before is None else before
     waits: Iterator[float] | None = None
-    uncertain = False
+    uncertain = before is not None
     while True:
         conn: BaseDatabaseWrapper | psycopg.Connection | None = None
         try:
@@ -136,6 +215,8 @@ def _commit(way: _Lent | _Private, messages: Sequence[Message], posting: Posting
             elif posting.anew:
                 with way.begin():
                     _insert(conn, messages, posting)
+            elif _in_one_trip(conn, messages):
+                return
             else:
                 _insert(conn, messages, posting)
             break
@@ -152,6 +233,22 @@ def _commit(way: _Lent | _Private, messages: Sequence[Message], posting: Posting
     _ring_now(conn, messages)
 
 
+def _in_one_trip(conn: BaseDatabaseWrapper | psycopg.Connection, messages: Sequence[Message]) -> bool:
+    """Write, commit and ring in one round trip; False where each statement must go Django's way."""
+    driver = direct(conn)
+    if driver is None:
+        return False
+    queues, count = _runnable(messages)
+    ring = [notify.ringing(queues, count)] if count else []
+    with conn.wrap_database_errors if isinstance(conn, BaseDatabaseWrapper) else contextlib.nullcontext():
+        insert = table.enqueuing(messages)
+        ask(driver, insert, *ring, prepares=not pooled(borrow()))
+        insert.answer()
+    if ring and ring[0].error is not None:
+        _not_rung(ring[0].error)
+    return True
+
+
 def _insert(conn: Connection, messages: Sequence[Message], posting: Posting) -> None:
     written = table.enqueue(conn, messages)
     if posting.anew and written:
@@ -159,7 +256,7 @@ def _insert(conn: Connection, messages: Sequence[Message], posting: Posting) -> 
 
 
 def _repeat(
-    way: _Lent | _Private, conn: Connection, messages: Sequence[Message], posting: Posting, began: float
+    way: "_Lent | _Private | _Streaming", conn: Connection, messages: Sequence[Message], posting: Posting, began: float
 ) -> None:
     """Write again what may have been written: a message that has meanwhile ended must not run a second time."""
     while messages:
@@ -272,5 +369,9 @@ def _ring(conn: Connection, queues: set[str], count: int) -> None:
     try:
         notify.ring_workers(conn, queues, count)
     except (DatabaseError, *LOST) as error:
-        # The message is there, and a worker's poll finds it.
-        logger.warning("Could not ring a worker: %s", str(error).strip())
+        _not_rung(error)
+
+
+def _not_rung(error: Exception) -> None:
+    """The message is there, and a worker's poll finds it."""
+    logger.warning("Could not ring a worker: %s", str(error).strip())

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from typing import Any, TextIO
 
 from djtasks import current, signals
@@ -87,6 +88,19 @@ class ColorFormatter(logging.Formatter):
     def __init__(self, fmt: str | None = None, use_color: bool = True, datefmt: str | None = None) -> None:
         super().__init__(fmt, datefmt)
         self.use_color = use_color
+        #: The last second that was written, and how: most lines come within the same one.
+        self._second: tuple[int, str] = (-1, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """The local time with milliseconds, or as `datefmt` says; each second is spelt once."""
+        if datefmt or self.converter is not time.localtime or self.default_msec_format is None:
+            return super().formatTime(record, datefmt)
+        second = int(record.created)
+        known, text = self._second
+        if known != second:
+            text = time.strftime(self.default_time_format, time.localtime(second))
+            self._second = (second, text)
+        return self.default_msec_format % (text, record.msecs)
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -207,6 +221,17 @@ class LoggingProxy(io.TextIOBase):
             self._local.busy = False
 
 
+class LogFile(logging.handlers.WatchedFileHandler):
+    """A log file that may be moved away by logrotate; looks for that once a second, not at each line."""
+
+    _look_at = 0.0
+
+    def reopenIfNeeded(self) -> None:
+        if (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + 1.0
+            super().reopenIfNeeded()
+
+
 def _set_up(level: int, logfile: Any, said: dict[str, Any]) -> None:
     root = logging.getLogger()
     if settings.WORKER_HIJACK_ROOT_LOGGER:
@@ -237,6 +262,6 @@ def _add_handler(target: logging.Logger, logfile: Any, formatter: logging.Format
     elif hasattr(logfile, "write"):
         handler = logging.StreamHandler(logfile)
     else:
-        handler = logging.handlers.WatchedFileHandler(logfile, encoding="utf-8")
+        handler = LogFile(logfile, encoding="utf-8")
     handler.setFormatter(formatter)
     target.addHandler(handler)

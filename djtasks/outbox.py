@@ -7,6 +7,7 @@
 Whatever the mode, workers are rung only after the commit that shows them the message.
 """
 
+import itertools
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from djtasks.conf import settings
-from djtasks.delivery import Posting, in_transaction, write, write_immediately
+from djtasks.db.connections import borrow
+from djtasks.delivery import Posting, in_transaction, write, write_immediately, write_many
 from djtasks.exceptions import ImproperlyConfigured
 from djtasks.messages import Message
 
@@ -126,8 +128,22 @@ def enqueue_many(
     Outside of a transaction each chunk is committed by itself: an error leaves those before it enqueued.
     """
     posting = posting or Posting()
-    for part in _parts(messages, chunk):
+    parts = _parts(messages, chunk)
+    if (first := next(parts, None)) is None:
+        return
+    full = len(first) >= chunk or sum(len(message.body) for message in first) >= STATEMENT_BYTES
+    if full and not posting.anew and _commits_each(mode or settings.ENQUEUE, using):
+        write_many(itertools.chain((first,), parts), posting)
+        return
+    for part in itertools.chain((first,), parts):
         post(part, posting, mode, using)
+
+
+def _commits_each(mode: str, using: str | None) -> bool:
+    """Whether what is written in this mode is committed at once."""
+    if mode == ON_COMMIT and in_transaction(connections[using or DEFAULT_DB_ALIAS]):
+        return False
+    return mode == IMMEDIATELY or (mode in MODES and not in_transaction(borrow()))
 
 
 def post(messages: Sequence[Message], posting: Posting, mode: str | None, using: str | None) -> None:

@@ -5,11 +5,12 @@ messages have begun, since whatever is claimed is handed over at once: a worker 
 for.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, LiteralString, NamedTuple
 
 from djtasks.db.arrays import Bigints, Smallints, Texts
 from djtasks.db.connections import Connection, rows
+from djtasks.db.pipe import Question, Statement
 from djtasks.messages import Claimed
 
 _CLAIMED: LiteralString = """
@@ -77,8 +78,21 @@ def claim(
     lost; names in `unknown` are left alone. Returns the messages and their positions. A worker without a row of its
     own gets nothing.
     """
+    params = _params(owner, first, scans, limit, rerun, unknown)
+    return claimed(conn.execute(CLAIM, params, binary=True).fetchall())
+
+
+def claimed(found: list[tuple[Any, ...]]) -> tuple[list[Claimed], list[int]]:
+    """The messages and their positions, in the order in which they were claimed."""
+    found.sort()
+    return [Claimed._make(row[:-1]) for row in found], [row[-1] for row in found]
+
+
+def _params(
+    owner: int, first: int, scans: Sequence[Scan], limit: int, rerun: Sequence[str], unknown: Sequence[str]
+) -> dict[str, Any]:
     lanes, lows, highs, afters = zip(*scans, strict=True)
-    params = {
+    return {
         "owner": owner,
         "first": first,
         "lanes": Texts(lanes),
@@ -89,9 +103,23 @@ def claim(
         "rerun": Texts(rerun),
         "unknown": Texts(unknown),
     }
-    found = conn.execute(CLAIM, params, binary=True).fetchall()
-    found.sort()
-    return [Claimed._make(row[:-1]) for row in found], [row[-1] for row in found]
+
+
+_CLAIM = Statement(CLAIM)
+
+
+def claiming(
+    owner: int,
+    first: int,
+    scans: Sequence[Scan],
+    limit: int,
+    answered: Callable[[Question], None],
+    *,
+    rerun: Sequence[str] = (),
+    unknown: Sequence[str] = (),
+) -> Question:
+    """`claim` for a pipe; `claimed` reads the rows of the answer."""
+    return Question(_CLAIM, _params(owner, first, scans, limit, rerun, unknown), answered)
 
 
 #: Two statements of one transaction: the second one's snapshot is taken when the lock has waited out the lost claim.

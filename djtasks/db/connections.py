@@ -7,6 +7,7 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import PipelineStatus
 
 from djtasks.conf import settings
 from djtasks.db import arrays
@@ -65,24 +66,40 @@ def rows(conn: Connection, query: LiteralString, params: Mapping[str, Any] | Seq
         return found
 
 
+#: Where Django's connection does nothing with a statement but send it. Others (tenants, metrics) want to see each.
+_PLAIN = ("django.db.backends.postgresql.base", "django.contrib.gis.db.backends.postgis.base")
+
+
+def direct(conn: Any) -> psycopg.Connection[Any] | None:
+    """The driver's own connection behind `conn`; None where every statement is to be logged, or seen by others."""
+    if isinstance(conn, psycopg.Connection):
+        return conn
+    if conn.queries_logged or conn.execute_wrappers or type(conn).__module__ not in _PLAIN:
+        return None
+    # What Django does before it makes a cursor.
+    conn.validate_thread_sharing()
+    conn.close_if_health_check_failed()
+    conn.ensure_connection()
+    driver: psycopg.Connection[Any] = conn.connection
+    return driver if driver.pgconn.pipeline_status == PipelineStatus.OFF else None
+
+
 @contextmanager
-def _on_wrapper(wrapper: BaseDatabaseWrapper) -> Iterator[psycopg.Cursor[Any]]:
-    with wrapper.wrap_database_errors, psycopg.Cursor(wrapper.connection) as cursor:
+def _on_wrapper(wrapper: BaseDatabaseWrapper, driver: psycopg.Connection[Any]) -> Iterator[psycopg.Cursor[Any]]:
+    with wrapper.wrap_database_errors, psycopg.Cursor(driver) as cursor:
         arrays.register(cursor)
         yield cursor
 
 
 def binary_cursor(conn: Any) -> AbstractContextManager[psycopg.Cursor[Any]] | None:
-    """A cursor that takes binary arrays, in the same transaction; None where every statement is to be logged.
+    """A cursor that takes binary arrays, in the same transaction; None where there must be no other than Django's.
 
     Django's own cursor writes parameters into the statement's text, which takes longer than the server's work.
     """
-    if isinstance(conn, psycopg.Connection):
-        return conn.cursor()
-    if conn.queries_logged or conn.execute_wrappers:
-        return None
-    conn.ensure_connection()
-    return _on_wrapper(conn)
+    driver = direct(conn)
+    if driver is None or driver is conn:
+        return None if driver is None else driver.cursor()
+    return _on_wrapper(conn, driver)
 
 
 def borrow(alias: str | None = None) -> BaseDatabaseWrapper:

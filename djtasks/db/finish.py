@@ -4,11 +4,12 @@ One statement deletes the messages whose fence still holds and writes their resu
 refused, because the message has meanwhile become somebody else's.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, LiteralString
 
 from djtasks.db.arrays import Bigints, Blobs, Booleans, Floats, Texts, Uuids
 from djtasks.db.connections import Connection, rows
+from djtasks.db.pipe import Question, Statement
 from djtasks.messages import Outcome
 
 FINISH: LiteralString = """
@@ -66,12 +67,26 @@ def finish(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: st
 
     Needs a private connection. `worker` is the name of the node that ran them. Locks are taken in id order.
     """
+    return {row[0] for row in rows(conn, FINISH, _params(owner, outcomes, worker))}
+
+
+def _params(owner: int, outcomes: Sequence[Outcome], worker: str | None) -> dict[str, Any]:
     ordered = sorted(outcomes, key=_by_id)
     columns = zip(*ordered, strict=True)
     params: dict[str, Any] = {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=False)}
     params["owner"] = owner
     params["worker"] = worker
-    return {row[0] for row in rows(conn, FINISH, params)}
+    return params
+
+
+_FINISH = Statement(FINISH)
+
+
+def finishing(
+    owner: int, outcomes: Sequence[Outcome], worker: str | None, answered: Callable[[Question], None]
+) -> Question:
+    """`finish` for a pipe; the rows of the answer are the ids."""
+    return Question(_FINISH, _params(owner, outcomes, worker), answered)
 
 
 #: The parameters of FINISH in the order of Outcome's fields; `runtime` and `again` are not written.

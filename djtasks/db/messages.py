@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 
 from djtasks.db.arrays import Blobs, Floats, Integers, Smallints, Texts, Uuids
 from djtasks.db.connections import Connection, binary_cursor, rows
+from djtasks.db.pipe import Question, Statement
 from djtasks.messages import Message, Outcome
 
 Fence = tuple[int, str]
@@ -71,6 +72,17 @@ def enqueue(conn: Connection, messages: Sequence[Message]) -> set[str]:
         row[0]
         for row in rows(conn, ENQUEUE, {name: list(each) for (name, _), each in zip(_PARAMS, columns, strict=True)})
     }
+
+
+_ENQUEUE, _ENQUEUE_ONE = Statement(ENQUEUE), Statement(ENQUEUE_ONE)
+
+
+def enqueuing(messages: Sequence[Message]) -> Question:
+    """`enqueue` for a pipe."""
+    if len(messages) == 1 and messages[0][7:11] == _AT_ONCE:
+        return Question(_ENQUEUE_ONE, messages[0]._asdict())
+    columns = zip(*messages, strict=True)
+    return Question(_ENQUEUE, {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=True)})
 
 
 #: From so many messages on, binary arrays are worth a cursor that Django does not log.

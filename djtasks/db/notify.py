@@ -4,11 +4,12 @@ Who makes a row runnable commits first, reads in a new statement who sleeps, and
 costs a poll's delay.
 """
 
-import json
 from collections.abc import Collection, Sequence
 from typing import LiteralString
 
+from djtasks.db.arrays import Texts
 from djtasks.db.connections import Connection, rows
+from djtasks.db.pipe import Question, Statement
 
 #: Every process that waits for results listens here; the payload names the tasks that ended.
 RESULTS = "djtasks_result"
@@ -21,25 +22,35 @@ def worker_channel(incarnation: int) -> str:
     return f"djtasks_worker_{incarnation}"
 
 
-#: So plain because every enqueue asks it, mostly to learn that nobody sleeps: what is left is done in Python.
-SLEEPERS: LiteralString = "SELECT incarnation, queues::text FROM djtasks_worker WHERE idle ORDER BY heartbeat DESC"
-RING: LiteralString = "SELECT pg_notify(channel, '') FROM unnest(%(channels)s::text[]) AS channel"
+#: One more is rung than there are messages: the freshest heartbeat may belong to a worker that has just died.
+RING_WORKERS: LiteralString = """
+    SELECT pg_notify('djtasks_worker_' || incarnation, '')
+    FROM (
+        SELECT incarnation FROM djtasks_worker
+        WHERE idle AND queues ?| %(queues)s::text[] AND incarnation <> %(but)s
+        ORDER BY heartbeat DESC
+        LIMIT %(messages)s + 1
+    ) AS sleeper
+"""
 
 
 def ring_workers(conn: Connection, queues: Collection[str], messages: int = 1, but: int = 0) -> int:
     """Wake sleeping workers of these queues, enough for that many messages; return how many were rung.
 
-    Call it after the commit that made the messages runnable. `but` is the incarnation not to wake. One more is rung
-    than there are messages: the freshest heartbeat may belong to a worker that has just died.
+    Call it after the commit that made the messages runnable. `but` is the incarnation not to wake.
     """
-    channels = [
-        worker_channel(incarnation)
-        for incarnation, names in rows(conn, SLEEPERS)
-        if incarnation != but and not set(queues).isdisjoint(json.loads(names))
-    ][: messages + 1]
-    if channels:
-        rows(conn, RING, {"channels": channels})
-    return len(channels)
+    params = {"queues": sorted(queues), "messages": messages, "but": but}
+    return len(rows(conn, RING_WORKERS, params))
+
+
+#: In a transaction of its own a ring does not wait for the disk: a server that crashes loses its listeners, too.
+HASTY: LiteralString = "SELECT set_config('synchronous_commit', 'off', true), pg_notify"
+_RING_WORKERS = Statement(RING_WORKERS.replace("SELECT pg_notify", HASTY))
+
+
+def ringing(queues: Collection[str], messages: int) -> Question:
+    """`ring_workers` for a pipe, behind what commits the messages."""
+    return Question(_RING_WORKERS, {"queues": Texts(sorted(queues)), "messages": messages, "but": 0})
 
 
 RING_WAITERS: LiteralString = """
@@ -52,6 +63,14 @@ RING_WAITERS: LiteralString = """
 def ring_waiters(conn: Connection, ids: Sequence[str]) -> None:
     """Tell the processes that wait for results that these tasks have ended. Call it after the finish's commit."""
     rows(conn, RING_WAITERS, {"payloads": payloads(ids)})
+
+
+_RING_WAITERS = Statement(RING_WAITERS.replace("SELECT pg_notify", HASTY))
+
+
+def ringing_waiters(ids: Sequence[str]) -> Question:
+    """`ring_waiters` for a pipe, behind the finish."""
+    return Question(_RING_WAITERS, {"payloads": Texts(payloads(ids))})
 
 
 def payloads(ids: Sequence[str]) -> list[str]:

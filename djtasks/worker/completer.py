@@ -4,6 +4,7 @@ It keeps what it is given until the database has taken it, however long that tak
 its batch. What the fence refuses is dropped and counted: it has become somebody else's.
 """
 
+import functools
 import logging
 import struct
 import time
@@ -13,6 +14,8 @@ from typing import Any
 import psycopg
 
 from djtasks.db import finish, messages, notify, results
+from djtasks.db.connections import LOST
+from djtasks.db.pipe import Question
 from djtasks.exceptions import EncodeError, safe_repr
 from djtasks.messages import Claimed, Outcome, Progress
 from djtasks.states import IGNORED
@@ -37,6 +40,12 @@ REFUSED = (
     struct.error,
 )
 
+
+def _awaited(ends: list[Outcome]) -> list[str]:
+    """The ids for which somebody may wait. A task that raised Ignore may have reported its end itself."""
+    return [outcome.id for outcome in ends if outcome.store or outcome.state == IGNORED]
+
+
 Failure = Callable[[Claimed, BaseException], Outcome]
 
 
@@ -55,6 +64,10 @@ class Completer:
         self.crashes: list[int] = []
         self.parked: list[int] = []
         self._since = 0.0
+        #: Outcomes that have been sent, and whose answer is still to come.
+        self.flight: list[Outcome] = []
+        #: The database has refused a batch: look at its outcomes one by one.
+        self.suspicious = False
         #: The last attempt's answer was lost: its statements may have happened.
         self.uncertain = False
         #: The last flush has put messages back into lanes.
@@ -63,7 +76,12 @@ class Completer:
     @property
     def pending(self) -> bool:
         """Whether anything waits to be written."""
-        return bool(self.outcomes or self.again or self.progress or self.releases or self.crashes or self.parked)
+        return bool(self.outcomes or self.flight or self._unusual)
+
+    @property
+    def _unusual(self) -> bool:
+        """Whether anything but plain outcomes waits to be written."""
+        return bool(self.again or self.progress or self.releases or self.crashes or self.parked)
 
     def add(self, outcome: Outcome) -> None:
         """A run has ended. One whose message is not held any more is refused here and now."""
@@ -101,17 +119,18 @@ class Completer:
 
     def due(self, idle: bool) -> bool:
         """Whether it is time to write: the batch is large, old, or there is nothing else to do."""
-        if not self.pending:
+        if self.flight or not self.pending:
             return False
         return idle or len(self.outcomes) >= BATCH_SIZE or time.monotonic() - self._since >= BATCH_AGE
 
     def deadline(self) -> float | None:
         """When it is time at the latest, in monotonic seconds."""
-        return self._since + BATCH_AGE if self.pending else None
+        return self._since + BATCH_AGE if self.pending and not self.flight else None
 
     def drop(self) -> int:
         """Forget everything: the worker has been declared dead. Returns how many outcomes were dropped."""
-        count = len(self.outcomes) + len(self.again)
+        count = len(self.outcomes) + len(self.flight) + len(self.again)
+        self.flight = []
         for each in (self.outcomes, self.again, self.progress, self.releases, self.crashes, self.parked):
             each.clear()
         self.state.counters["refused"] += count
@@ -122,6 +141,46 @@ class Completer:
         for task_id in ids:
             self.state.counters["refused"] += 1
             logger.warning("The outcome of task %s was refused: its message is no longer this worker's", task_id)
+
+    def launch(self) -> list[Question]:
+        """Questions that write the next batch of outcomes, to be sent without waiting; none when it is for `flush`."""
+        if self.flight or self._unusual or self.uncertain or self.suspicious:
+            return []
+        batch = self._batch()
+        try:
+            landed = functools.partial(self._landed, batch)
+            questions = [finish.finishing(self.state.incarnation, batch, self.worker, landed)]
+        except REFUSED:
+            self.suspicious = True
+            return []
+        if ids := _awaited(batch):
+            questions.append(notify.ringing_waiters(ids))
+        self.flight = batch
+        del self.outcomes[: len(batch)]
+        return questions
+
+    def _landed(self, batch: list[Outcome], question: Question) -> None:
+        """The answer to a batch is there, or lost."""
+        if batch is not self.flight:
+            # This worker has been declared dead meanwhile.
+            return
+        self.flight = []
+        if self.outcomes:
+            self._since = time.monotonic()
+        if question.error is not None:
+            self._started()
+            self.outcomes[:0] = batch
+            self.uncertain = isinstance(question.error, LOST)
+            self.suspicious = not self.uncertain
+            return
+        accepted = {row[0] for row in question.answer()}
+        self._end(batch, accepted, [outcome for outcome in batch if outcome.id not in accepted])
+
+    def _end(self, ends: list[Outcome], accepted: set[str], late: list[Outcome]) -> None:
+        """These are written, but for what was refused."""
+        self._let_go(outcome.claim for outcome in ends)
+        self.refuse(outcome.id for outcome in late)
+        self.state.counters.update(outcome.state for outcome in ends if outcome.id in accepted)
 
     def flush(self, conn: psycopg.Connection) -> None:
         """Write everything. Raises psycopg.OperationalError when the database is lost; then call it again."""
@@ -135,7 +194,7 @@ class Completer:
         if self.again:
             self._run_again(conn, uncertain)
         self._write_fences(conn)
-        self.uncertain = False
+        self.uncertain = self.suspicious = False
 
     def _batch(self) -> list[Outcome]:
         """As many outcomes as one statement may carry."""
@@ -158,11 +217,8 @@ class Completer:
             # A result that is not stored leaves no trace to recognise; its message is gone, which is all it asked.
             late = [outcome for outcome in late if outcome.id not in accepted and outcome.store]
         del self.outcomes[: len(batch)]
-        self._let_go(outcome.claim for outcome in batch)
-        self.refuse(outcome.id for outcome in late)
-        self.state.counters.update(outcome.state for outcome in ends if outcome.id in accepted)
-        # A task that raised Ignore may have reported its end itself.
-        self._ring_waiters(conn, [outcome.id for outcome in ends if outcome.store or outcome.state == IGNORED])
+        self._end(ends, accepted, late)
+        self._ring_waiters(conn, _awaited(ends))
 
     def _write_outcomes(self, conn: psycopg.Connection, part: list[Outcome]) -> set[str]:
         return finish.finish(conn, self.state.incarnation, part, self.worker)

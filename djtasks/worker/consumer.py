@@ -75,8 +75,13 @@ class Consumer:
 
     def run(self) -> None:
         """Turn the handle until told to stop and nothing is left in hand."""
-        while self.accepting or self.pool.busy or self.completer.pending:
+        while self.unfinished:
             self.turn()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a reason to go on."""
+        return bool(self.accepting or self.pool.busy or self.completer.pending or self.claimer.in_flight)
 
     def turn(self) -> None:
         """Finish what is done, claim what there is room for, start it, wait."""
@@ -84,20 +89,21 @@ class Consumer:
         if self.completer.due(idle=not self.pool.busy):
             self.flush()
         if room := self.room():
-            asked = since_boot()
-            self.start_jobs(self.claim(room), asked)
-            if self.claimer.looks_ahead:
-                self.database.attempt(self.claimer.poll)
+            self.take_more(room)
         self.wait()
 
     def flush(self) -> None:
-        """Write what has ended."""
-        if self.database.attempt(self.completer.flush) and self.completer.reopened:
+        """Write what has ended: plain outcomes without waiting for the answer."""
+        if self.database.down:
+            return
+        if questions := self.completer.launch():
+            self.database.ask(*questions)
+        elif self.database.attempt(self.completer.flush) and self.completer.reopened:
             self.claimer.rung()
 
     def room(self) -> int:
         """How many messages to claim now."""
-        if not self.accepting or not self.beats() or self.database.down:
+        if not self.accepting or not self.beats() or self.database.down or self.claimer.in_flight:
             return 0
         return 0 if self._sleeps() and time.monotonic() < self.claimer.poll_at else self.pool.room()
 
@@ -125,7 +131,7 @@ class Consumer:
         self.take_in_events()
 
     def _timeout(self, tend_at: float | None) -> float:
-        if not (self.accepting or self.pool.busy or self.completer.pending):
+        if not self.unfinished:
             return 0.0
         now = time.monotonic()
         wanted = [now + LONGEST_WAIT, self.wake_at]
@@ -133,10 +139,26 @@ class Consumer:
             wanted.append(tend_at)
         if (due := self.completer.deadline()) is not None:
             wanted.append(max(due if self.pool.busy else now, self.database.retry_at))
-        if self.accepting and not self.stalled and self.pool.room():
+        if self.accepting and not self.stalled and not self.claimer.in_flight and self.pool.room():
             poll_at = self.claimer.poll_at if self._sleeps() else now
             wanted.append(max(poll_at, self.database.retry_at))
         return max(0.0, min(wanted) - now)
+
+    def take_more(self, room: int) -> None:
+        """Claim up to `room` messages and start them; under load without waiting for the answer."""
+        asked = since_boot()
+        if question := self.claimer.launch(room, self.database.losses, lambda found: self._claimed(found, asked)):
+            self.database.ask(question)
+            return
+        self.start_jobs(self.claim(room), asked)
+        if self.claimer.looks_ahead:
+            self.database.attempt(self.claimer.poll)
+
+    def _claimed(self, found: list[Claimed], asked: float) -> None:
+        if self.accepting:
+            self.start_jobs(found, asked)
+        else:
+            self.completer.release([message.claim for message in found])
 
     def claim(self, room: int) -> list[Claimed]:
         """Take up to `room` messages."""

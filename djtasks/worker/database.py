@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from djtasks.db.connections import CONFLICTS, LOST, Link, listens, reason
+from djtasks.db.pipe import Pipe, Question
 
 logger = logging.getLogger("djtasks.worker")
 
@@ -35,6 +36,7 @@ class Database:
         self.losses = 0
         self._backoff = BACKOFF[0]
         self._conn: psycopg.Connection | None = None
+        self._pipe: Pipe | None = None
         self._descriptor = -1
         self._channel = ""
 
@@ -53,7 +55,10 @@ class Database:
         if self.down:
             return False
         try:
-            work(self.connection())
+            conn = self.connection()
+            if self._pipe is not None:
+                self._pipe.settle()
+            work(conn)
         except CONFLICTS:
             return False
         except LOST as error:
@@ -62,6 +67,17 @@ class Database:
         self._backoff = BACKOFF[0]
         return True
 
+    def ask(self, *questions: Question) -> None:
+        """Send questions on their way; each hears its answer in a later `read`, or that it was lost."""
+        try:
+            self.connection()
+            if self._pipe is not None:
+                self._pipe.send(*questions)
+        except LOST as error:
+            self.lost(error)
+            for question in questions:
+                question.fail(error)
+
     def connection(self) -> psycopg.Connection:
         """The connection, which listens."""
         conn = self.link.connection()
@@ -69,8 +85,9 @@ class Database:
             self._unwatch()
             conn.add_notify_handler(lambda _: self.rung())
             self._conn, self._descriptor, self._channel = conn, conn.fileno(), ""
-            self.selector.register(self._descriptor, selectors.EVENT_READ, self.read_notifications)
-        if self._channel != self.channel and listens():
+            self._pipe = Pipe(conn, prepares=listens())
+            self.selector.register(self._descriptor, selectors.EVENT_READ, self.read)
+        if self._channel != self.channel and listens() and not self._pipe_busy:
             # A channel's name cannot be a parameter; this one is a constant and a number.
             conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.channel)))
             self._channel = self.channel
@@ -79,21 +96,28 @@ class Database:
     def lost(self, error: Exception) -> None:
         """The session is broken: its answers and its LISTEN are gone."""
         logger.warning("Lost the database (%s); trying again in %.1f s", reason(error), self._backoff)
+        pipe = self._pipe
         self._unwatch()
         self.link.lost()
         self.losses += 1
         self.retry_at = time.monotonic() + self._backoff * random.uniform(0.5, 1.0)
         self._backoff = min(BACKOFF[1], self._backoff * 2)
+        if pipe is not None:
+            pipe.fail(error)
 
-    def read_notifications(self) -> None:
-        """Something came in while nothing was asked."""
-        if self._conn is None:
+    def read(self) -> None:
+        """Take in answers and rings that have come."""
+        if self._conn is None or self._pipe is None:
             return
         try:
-            self._conn.pgconn.consume_input()
+            self._pipe.receive()
         except psycopg.Error as error:
             self.lost(error)
         self.hear()
+
+    @property
+    def _pipe_busy(self) -> bool:
+        return self._pipe is not None and self._pipe.busy
 
     def hear(self) -> None:
         """Take in the rings that came with the last answer: no selector tells of what has been read already."""
@@ -103,7 +127,7 @@ class Database:
     def _unwatch(self) -> None:
         if self._conn is not None:
             self.selector.unregister(self._descriptor)
-            self._conn = None
+            self._conn = self._pipe = None
 
     def close(self) -> None:
         """End the session."""

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from djtasks.conf import settings
+from djtasks.conf.kinds import is_limit
 from djtasks.messages import Claimed
 from djtasks.payload import headers_of
 from djtasks.registry import tasks
@@ -15,17 +16,18 @@ class Limits(NamedTuple):
     hard: float | None = None
 
     def of(self, message: Claimed, task: Any) -> "Limits":
-        """The limits of this call: what the call says, else the task, else these."""
-        soft = self.soft if task.soft_time_limit is None else task.soft_time_limit
-        hard = self.hard if task.time_limit is None else task.time_limit
+        """The limits of this call: what the call says, else the task, else these. What can be no limit says nothing."""
+        soft = self.soft if task.soft_time_limit is None else _either(task.soft_time_limit, self.soft)
+        hard = self.hard if task.time_limit is None else _either(task.time_limit, self.hard)
         if message.headers is not None and '"timelimit"' in message.headers:
             said = headers_of(message.headers).get("timelimit")
             if isinstance(said, list) and len(said) == 2:
-                hard, soft = (
-                    each if isinstance(each, int | float) else default
-                    for each, default in zip(said, (hard, soft), strict=True)
-                )
+                hard, soft = _either(said[0], hard), _either(said[1], soft)
         return Limits(soft, hard)
+
+
+def _either(said: Any, otherwise: float | None) -> float | None:
+    return said if is_limit(said) else otherwise
 
 
 def rerun_names() -> list[str]:

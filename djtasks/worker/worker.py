@@ -192,7 +192,7 @@ class Worker:
 
     def _turn(self) -> None:
         consumer = self.consumer
-        while consumer.accepting or self.pool.busy or consumer.completer.pending:
+        while consumer.unfinished:
             try:
                 consumer.turn()
             except (WorkerShutdown, WorkerTerminate) as leaving:

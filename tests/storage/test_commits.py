@@ -72,13 +72,15 @@ def test_large_messages_of_a_stream_are_not_kept_until_a_chunk_is_full(
     seen = []
 
     def stream() -> Iterator[Message]:
-        for _ in range(6):
+        for _ in range(8):
             seen.append(table.messages())
             yield message(body=b"x" * 600)
 
     outbox.enqueue_many(stream(), chunk=1000)
-    assert seen == [0, 0, 2, 2, 4, 4]
-    assert table.messages() == 6
+    # While a part is made, the last one is being written, and those before it are there.
+    assert min(seen[4:6]) >= 2
+    assert min(seen[6:8]) >= 4
+    assert table.messages() == 8
 
 
 def test_transactions_that_are_rolled_back_leave_nothing_behind_in_the_process(table: Table) -> None:
@@ -199,7 +201,10 @@ def test_many_messages_are_written_while_they_come(table: Table) -> None:
             yield message()
 
     outbox.enqueue_many(stream(), chunk=10)
-    assert seen == [0, 10, 20]
+    # While a chunk is made, the one before it may still be on its way.
+    assert seen[0] == 0
+    assert seen[1] in (0, 10)
+    assert seen[2] in (10, 20)
     assert table.messages() == 25
 
 
@@ -212,6 +217,17 @@ def test_an_error_among_many_leaves_the_chunks_before_it(table: Table) -> None:
     with pytest.raises(Undone):
         outbox.enqueue_many(stream(), chunk=10)
     assert table.messages() == 20
+
+
+def test_an_error_in_the_second_chunk_leaves_the_first(table: Table) -> None:
+    def stream() -> Iterator[Message]:
+        for _ in range(15):
+            yield message()
+        raise Undone
+
+    with pytest.raises(Undone):
+        outbox.enqueue_many(stream(), chunk=10)
+    assert table.messages() == 10
 
 
 @pytest.mark.parametrize("mode", ["on_commit", "in_transaction"])

@@ -146,13 +146,13 @@ class PreforkPool(Pool):
         self.selector.register(child.outcomes.end, selectors.EVENT_READ, functools.partial(self._ready.add, slot))
 
     def room(self) -> int:
-        """None while every child has more than half of what it may hold: a claim should be worth its round trip."""
+        """None while all children have more than three quarters of what they may hold: a claim is to be worth it."""
         depth, now = self.depth(), time.monotonic()
         room, worth_it = 0, False
         for child in self.children.values():
             if free := self._free(child, depth, now):
                 room += free
-                worth_it = worth_it or len(child.jobs) * 2 <= depth
+                worth_it = worth_it or len(child.jobs) * 4 <= depth * 3
         return room if worth_it else 0
 
     def _free(self, child: ChildHandle, depth: int, now: float) -> int:
