@@ -242,7 +242,13 @@ def _in_one_trip(conn: BaseDatabaseWrapper | psycopg.Connection, messages: Seque
     ring = [notify.ringing(queues, count)] if count else []
     with conn.wrap_database_errors if isinstance(conn, BaseDatabaseWrapper) else contextlib.nullcontext():
         insert = table.enqueuing(messages)
-        ask(driver, insert, *ring, prepares=not pooled(borrow()))
+        try:
+            ask(driver, insert, *ring, prepares=not pooled(borrow()))
+        except LOST as error:
+            if not insert.settled:
+                raise
+            # It is written; only the ring was lost, with the connection.
+            _not_rung(error)
         insert.answer()
     if ring and ring[0].error is not None:
         _not_rung(ring[0].error)

@@ -135,7 +135,8 @@ def apply(
     back. With `throw` (None: TASK_EAGER_PROPAGATES) what the task raises in the end is raised.
     """
     calls.check(options)
-    own = options.get("task_id") or new_task_id()
+    if (own := options.get("task_id")) is None:
+        own = new_task_id()
     message = _message(task, own, args, kwargs, options, as_enqueued)
     kept = as_enqueued or settings.TASK_STORE_EAGER_RESULT
     if as_enqueued:
@@ -179,7 +180,7 @@ def _message(
         name=task.name,
         queue=queue,
         priority=priority,
-        retries=options.get("retries") or 0,
+        retries=calls.retries(options.get("retries")),
         crashes=0,
         rerun=False,
         body=body,

@@ -18,7 +18,7 @@ from djtasks.backoff import exponential
 from djtasks.conf import settings
 from djtasks.current import Frame, pop, push, report
 from djtasks.einfo import ExceptionInfo, hide_frames_of
-from djtasks.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate, safe_repr
+from djtasks.exceptions import FATAL, Ignore, Reject, Retry, safe_repr
 from djtasks.messages import Again, Outcome, Progress
 from djtasks.payload import Payload, pack_exception, pack_value
 from djtasks.states import State
@@ -31,8 +31,6 @@ _INFO = logging.INFO
 SUCCESS, FAILURE, RETRY = State.SUCCESS.value, State.FAILURE.value, State.RETRY.value
 IGNORED, REJECTED, STARTED = State.IGNORED.value, State.REJECTED.value, State.STARTED.value
 _NOTHING: Payload = ("application/json", "", b"")
-#: What ends the process rather than the task.
-FATAL = (KeyboardInterrupt, WorkerShutdown, WorkerTerminate)
 
 
 class SoftLimitWindow:
@@ -104,9 +102,11 @@ def execute(frame: Frame) -> Run:
         return run
     finally:
         window.inside = outside
-        if signals.task_postrun.receivers:
-            _postrun(frame, run)
-        pop(frame)
+        try:
+            if signals.task_postrun.receivers:
+                _postrun(frame, run)
+        finally:
+            pop(frame)
 
 
 def _packed(frame: Frame, value: Any) -> Payload | None:
@@ -136,7 +136,7 @@ def _outcome(frame: Frame, state: str, packed: Payload | None, traceback: str | 
         state != SUCCESS or settings.RESULT_EXTENDED,
         frame.began,
         time.perf_counter() - frame.clock,
-        frame.again,
+        again=frame.again,
     )
 
 

@@ -29,6 +29,13 @@ class Message(NamedTuple):
     retries: int = 0
     #: JSON text of what is not a column (root_id, parent_id, time limits, the caller's own headers …), or None.
     headers: str | None = None
+    #: At most one message of a key waits or runs at a time; `on_conflict` says what becomes of another.
+    unique_key: str | None = None
+    on_conflict: str = "return"
+    #: At most so many messages of a key run at a time, as its limit's row says.
+    limit_key: str | None = None
+    #: The workflow: the id of the call that everything began with; None for one that is a beginning itself.
+    root_id: str | None = None
 
 
 class Claimed(NamedTuple):
@@ -52,8 +59,11 @@ class Claimed(NamedTuple):
     expires: float | None
     #: Seconds since the epoch.
     created: float
+    limit_key: str | None = None
+    #: It was put back into its queue by a rejection, a limit or a requeue.
+    redelivered: bool = False
     #: The database found it past its expiry when it was claimed.
-    expired: bool
+    expired: bool = False
 
 
 class Again(NamedTuple):
@@ -72,6 +82,8 @@ class Again(NamedTuple):
     headers: str | None = None
     #: True for a retry (counts one), False for a requeue.
     counts: bool = True
+    #: Another task's name, when the message is to go on as a call of that one.
+    name: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -94,6 +106,12 @@ class Outcome(NamedTuple):
     started: float = 0.0
     #: Seconds.
     runtime: float = 0.0
+    #: Why it is a dead letter: "rejected", "failed", "crashed" or "undecodable"; None for what is none.
+    dead: str | None = None
+    #: Messages (as tuples) that are written in the transaction of the finish.
+    successors: tuple[tuple[Any, ...], ...] = ()
+    #: The message is gone already, with everything that belongs to its end.
+    finished: bool = False
     again: Again | None = None
 
 

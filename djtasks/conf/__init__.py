@@ -13,8 +13,9 @@ from typing import Any, NoReturn, cast
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
+from djtasks.conf.entries import Entry
 from djtasks.conf.foreign import IGNORED
-from djtasks.conf.options import KINDS, Entry, Settings, describe
+from djtasks.conf.options import KINDS, Settings, describe
 from djtasks.conf.problems import Problem, did_you_mean, problems
 from djtasks.exceptions import ImproperlyConfigured
 

@@ -12,9 +12,17 @@ from datetime import timedelta, tzinfo
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from djtasks.exceptions import safe_repr
+
 #: The longest name a queue may have, in characters.
 QUEUE_NAME_MAX = 200
 PRIORITY_MIN, PRIORITY_MAX = -32768, 32767
+#: About 31 years: every timer, of the system and of Python, can be set to it.
+SECONDS_MAX = 1e9
+#: As far back as PostgreSQL can count from now, with room to spare.
+AGE_MAX = timedelta(days=1_000_000)
+#: The largest whole number that anything here is counted in: PostgreSQL's integer.
+WHOLE_MAX = 2**31 - 1
 
 
 class Unfit(ValueError):
@@ -31,7 +39,7 @@ class Kind(NamedTuple):
 
 
 def _unfit(wants: str, value: object) -> Unfit:
-    return Unfit(f"must be {wants}, not {value!r}")
+    return Unfit(f"must be {wants}, not {safe_repr(value, 200)}")
 
 
 def optional(kind: Kind, meaning: str = "none") -> Kind:
@@ -51,29 +59,45 @@ def one_of(*values: str) -> Kind:
     return Kind(wants, read)
 
 
-def number(minimum: float = 0, maximum: float = math.inf, unit: str = "seconds") -> Kind:
-    """A finite int or float in a range, read as a float."""
-    wants = f"a number of {unit}, {minimum:g} or more" + (f", {maximum:g} at most" if maximum != math.inf else "")
+def is_limit(value: object) -> bool:
+    """Whether a task can be given `value` as its time limit: an int or float of seconds, more than 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= SECONDS_MAX
+
+
+def is_storable(text: str) -> bool:
+    """Whether a text column of PostgreSQL can hold `text`: it has neither NUL nor lone surrogates."""
+    if text.isascii():
+        return "\0" not in text
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def number(minimum: float = 0, maximum: float = SECONDS_MAX, unit: str = "seconds") -> Kind:
+    """An int or float in a range, read as a float."""
+    wants = f"a number of {unit}, {minimum:g} or more" + (f", {maximum:g} at most" if maximum != SECONDS_MAX else "")
 
     def read(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        # Compared before it is converted: an int may be too large for any float.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value:
             raise _unfit(wants, value)
-        if not minimum <= value <= maximum:
-            raise _unfit(wants, value)
+        if value > maximum:
+            raise _unfit(wants if maximum != SECONDS_MAX else f"{maximum:.0f} {unit} at most", value)
         return float(value)
 
     return Kind(wants, read)
 
 
 def whole(minimum: int = 0, maximum: int | None = None) -> Kind:
-    """An int in a range."""
+    """An int in a range; without `maximum` it ends where PostgreSQL's integer does."""
     wants = f"a whole number, {minimum} or more" if maximum is None else f"a whole number from {minimum} to {maximum}"
 
     def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise _unfit(wants, value)
-        if value < minimum or (maximum is not None and value > maximum):
-            raise _unfit(wants, value)
+        if value > (WHOLE_MAX if maximum is None else maximum):
+            raise _unfit(wants if maximum is not None else f"{WHOLE_MAX} at most", value)
         return value
 
     return Kind(wants, read)
@@ -106,9 +130,10 @@ def _read_some_names(value: Any) -> tuple[str, ...]:
 
 
 def queue_name(value: Any) -> str:
-    """`value`, when it can name a queue: text of 1 to 200 characters, without NUL. Raises Unfit."""
-    if not isinstance(value, str) or not 0 < len(value) <= QUEUE_NAME_MAX or "\0" in value:
-        raise _unfit(f"the name of a queue: a text of 1 to {QUEUE_NAME_MAX} characters, without NUL", value)
+    """`value`, when it can name a queue: text of 1 to 200 characters, which PostgreSQL can hold. Raises Unfit."""
+    if not isinstance(value, str) or not 0 < len(value) <= QUEUE_NAME_MAX or not is_storable(value):
+        wants = f"the name of a queue: a text of 1 to {QUEUE_NAME_MAX} characters, without NUL and lone surrogates"
+        raise _unfit(wants, value)
     return value
 
 
@@ -118,7 +143,8 @@ def _read_queues(value: Any) -> dict[str, dict[str, Any]]:
         queues = {}
         for name, options in value.items():
             if options is not None and not isinstance(options, Mapping):
-                raise Unfit(f"must map the queue {name!r} to a dict of options, not {options!r}")
+                shown, given = safe_repr(name, 200), safe_repr(options, 200)
+                raise Unfit(f"must map the queue {shown} to a dict of options, not {given}")
             queues[queue_name(name)] = dict(options or {})
         return queues
     if not isinstance(value, list | tuple | set | frozenset):
@@ -144,12 +170,11 @@ def _read_routes(value: Any) -> Any:
 
 def _read_expires(value: Any) -> timedelta | None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         raise _unfit("seconds or a timedelta, 0 or more", value)
-    try:
-        return timedelta(seconds=seconds) if seconds else None
-    except OverflowError as error:
-        raise Unfit(f"must be less than {timedelta.max.days} days, not {value!r}") from error
+    if seconds > AGE_MAX.total_seconds():
+        raise _unfit(f"{AGE_MAX.days} days at most", value)
+    return timedelta(seconds=seconds) if seconds else None
 
 
 def _read_limit(value: Any) -> float | None:
@@ -200,7 +225,7 @@ def retry_policy(value: Any) -> dict[str, Any]:
         if key == "retry_errors":
             continue
         if key not in RETRY_POLICY:
-            raise Unfit(f"has an unknown key {key!r}; it takes {', '.join(RETRY_POLICY)}")
+            raise Unfit(f"has an unknown key {safe_repr(key, 200)}; it takes {', '.join(RETRY_POLICY)}")
         try:
             (optional(whole()) if key == "max_retries" else POSITIVE).read(entry)
         except Unfit as error:

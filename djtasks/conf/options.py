@@ -3,16 +3,15 @@
 # ruff: noqa: RUF009 -- option() is dataclasses.field() with its metadata put together
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from datetime import timedelta, tzinfo
-from typing import Any, NamedTuple
+from typing import Any
 
+from djtasks.conf.entries import Entry, option
 from djtasks.conf.kinds import (
     EXPIRES,
     FLAG,
     LIMIT,
-    LOG_FORMAT,
-    LOG_LEVEL,
     NAMES,
     POLICY,
     PRIORITY,
@@ -24,38 +23,17 @@ from djtasks.conf.kinds import (
     TEXT,
     ZONE,
     Kind,
-    number,
     one_of,
     optional,
     whole,
 )
+from djtasks.conf.worker_options import WorkerSettings
 
 _BYTES = whole(1)
-_LOG = "[%(asctime)s: %(levelname)s/%(processName)s] "
-
-
-class Entry(NamedTuple):
-    """The documentation of one setting, as the settings page prints it."""
-
-    name: str
-    type: str
-    default: Any
-    wants: str
-    help: str
-    #: The names Celery had for it before its settings were in lower case.
-    formerly: tuple[str, ...]
-
-
-def option(default: Any, kind: Kind, help: str, *formerly: str) -> Any:
-    """One setting; `formerly` are Celery's old names for it."""
-    metadata = {"kind": kind, "help": help, "formerly": formerly}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(WorkerSettings):
     """The settings of one process, checked and complete."""
 
     # -- the database and the enqueue
@@ -206,66 +184,6 @@ class Settings:
     )
     ENABLE_UTC: bool = option(True, FLAG, "Whether a datetime without a zone is UTC, rather than in TIMEZONE.")
 
-    # -- the worker
-    WORKER_CONCURRENCY: int | None = option(
-        None, optional(whole(1), "one per CPU"), "How many tasks a worker runs at a time.", "CELERYD_CONCURRENCY"
-    )
-    WORKER_POOL: str = option(
-        "prefork",
-        one_of("prefork", "threads", "solo"),
-        "How a worker runs tasks: in child processes, in threads, or one at a time in itself.",
-        "CELERYD_POOL",
-    )
-    WORKER_PREFETCH_MULTIPLIER: int = option(
-        0,
-        whole(),
-        "How many tasks, at most, a worker holds for each one it runs; 0: no bound but about 10 ms of work.",
-        "CELERYD_PREFETCH_MULTIPLIER",
-    )
-    WORKER_MAX_TASKS_PER_CHILD: int | None = option(
-        None, optional(whole(1)), "Tasks after which a child is replaced.", "CELERYD_MAX_TASKS_PER_CHILD"
-    )
-    WORKER_MAX_MEMORY_PER_CHILD: int | None = option(
-        None,
-        optional(whole(1)),
-        "Resident memory, in KiB, above which a child is replaced after its task.",
-        "CELERYD_MAX_MEMORY_PER_CHILD",
-    )
-    WORKER_SOFT_SHUTDOWN_TIMEOUT: float = option(
-        0.0, number(), "Seconds that a cold shutdown gives to running tasks first.", "CELERYD_SOFT_SHUTDOWN_TIMEOUT"
-    )
-    WORKER_HEARTBEAT_INTERVAL: float = option(5.0, number(0.1, 3600), "Seconds between the heartbeats of a worker.")
-    WORKER_DEAD_AFTER: float = option(
-        20.0, number(0.2, 86400), "Seconds without a heartbeat after which a worker counts as lost."
-    )
-    WORKER_POLL_INTERVAL: float = option(
-        1.0, number(0.01, 3600), "Seconds, at most about, between two looks for work when nothing wakes the worker."
-    )
-
-    # -- the log
-    LOG_ARGUMENTS: bool = option(False, FLAG, "Whether arguments may stand in log lines.")
-    WORKER_HIJACK_ROOT_LOGGER: bool = option(
-        True, FLAG, "Whether a worker replaces the handlers of the root logger.", "CELERYD_HIJACK_ROOT_LOGGER"
-    )
-    WORKER_LOG_FORMAT: str = option(
-        _LOG + "%(message)s", LOG_FORMAT, "The format of a worker's log lines.", "CELERYD_LOG_FORMAT"
-    )
-    WORKER_TASK_LOG_FORMAT: str = option(
-        _LOG + "%(task_name)s[%(task_id)s]: %(message)s",
-        LOG_FORMAT,
-        "The format of log lines written by tasks.",
-        "CELERYD_TASK_LOG_FORMAT",
-    )
-    WORKER_LOG_COLOR: bool | None = option(
-        None, optional(FLAG, "on a terminal"), "Whether log lines are coloured.", "CELERYD_LOG_COLOR"
-    )
-    WORKER_REDIRECT_STDOUTS: bool = option(
-        True, FLAG, "Whether what tasks print becomes log lines.", "CELERY_REDIRECT_STDOUTS"
-    )
-    WORKER_REDIRECT_STDOUTS_LEVEL: str = option(
-        "WARNING", LOG_LEVEL, "The level of those lines.", "CELERY_REDIRECT_STDOUTS_LEVEL"
-    )
-
     def __post_init__(self) -> None:
         if self.RESULT_ACCEPT_CONTENT is None:
             object.__setattr__(self, "RESULT_ACCEPT_CONTENT", self.ACCEPT_CONTENT)
@@ -273,7 +191,8 @@ class Settings:
             object.__setattr__(self, "TASK_DEFAULT_PRIORITY", 0)
 
 
-FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings)}
+_OWN = [each for each in fields(Settings) if each not in fields(WorkerSettings)]
+FIELDS: dict[str, Field[Any]] = {each.name: each for each in (*_OWN, *fields(WorkerSettings))}
 KINDS: dict[str, Kind] = {name: each.metadata["kind"] for name, each in FIELDS.items()}
 #: Celery's old names to ours.
 FORMERLY: dict[str, str] = {old: name for name, each in FIELDS.items() for old in each.metadata["formerly"]}

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from djtasks.conf.foreign import IGNORED, LATER
 from djtasks.conf.kinds import Unfit, upper_name
 from djtasks.conf.options import FIELDS, FORMERLY, KINDS, Settings
+from djtasks.exceptions import safe_repr
 
 #: An error keeps the settings from being read; a warning and an info do not.
 Level = Literal["error", "warning", "info"]
@@ -37,6 +38,10 @@ def problems(raw: object) -> list[Problem]:
             good[key] = KINDS[key].read(value)
         except Unfit as error:
             found.append(Problem("error", key, f"DJTASKS[{key!r}] {error}.", FIELDS[key].metadata["help"]))
+        except Exception as error:
+            # Only a value whose own methods raise when it is looked at.
+            text = f"DJTASKS[{key!r}] must be {KINDS[key].wants}; looking at it raised {safe_repr(error, 200)}."
+            found.append(Problem("error", key, text, FIELDS[key].metadata["help"]))
     found.extend(_contradictions(Settings(**good)))
     return found
 
@@ -57,7 +62,8 @@ def did_you_mean(key: str) -> str | None:
 
 def _foreign(key: object) -> Problem:
     if not isinstance(key, str):
-        return Problem("error", str(key), f"DJTASKS has the key {key!r}, which is no text.", "Remove it.")
+        shown = safe_repr(key, 200)
+        return Problem("error", shown, f"DJTASKS has the key {shown}, which is no text.", "Remove it.")
     if key in IGNORED:
         text = f"DJTASKS[{key!r}] has no meaning here: PostgreSQL is the only server."
         return Problem("info", key, text, "Remove it when nothing else reads it.")

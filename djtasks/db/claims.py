@@ -17,7 +17,7 @@ _CLAIMED: LiteralString = """
     m.claim, m.id::text, m.name, m.queue, m.priority, m.retries, m.crashes, m.rerun,
     m.body, m.content_type, m.content_encoding, m.headers,
     extract(epoch FROM m.eta)::float8, extract(epoch FROM m.expires)::float8, extract(epoch FROM m.created)::float8,
-    coalesce(m.expires <= statement_timestamp(), false)
+    m.limit_key, m.redelivered, coalesce(m.expires <= statement_timestamp(), false)
 """
 
 

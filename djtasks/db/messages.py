@@ -9,7 +9,7 @@ every later statement about the message shows it, and touches nothing if it is n
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, LiteralString
 
-from djtasks.db.arrays import Blobs, Floats, Integers, Smallints, Texts, Uuids
+from djtasks.db.arrays import Array, Blobs, Floats, Integers, Smallints, Texts, Uuids
 from djtasks.db.connections import Connection, binary_cursor, rows
 from djtasks.db.pipe import Question, Statement
 from djtasks.messages import Message, Outcome
@@ -18,10 +18,12 @@ Fence = tuple[int, str]
 
 ENQUEUE: LiteralString = """
     INSERT INTO djtasks_message (
-        id, name, queue, priority, eta, expires, retries, headers, content_type, content_encoding, body, lane, reason
+        id, name, queue, priority, eta, expires, retries, headers, content_type, content_encoding, body, unique_key,
+        limit_key, root_id, lane, reason
     )
     SELECT
-        id, name, queue, priority, eta, expires, retries, headers, content_type, content_encoding, body,
+        id, name, queue, priority, eta, expires, retries, headers, content_type, content_encoding, body, unique_key,
+        limit_key, root_id,
         CASE WHEN eta > statement_timestamp() THEN NULL ELSE queue END,
         CASE WHEN eta > statement_timestamp() THEN 'eta' END
     FROM (
@@ -33,10 +35,11 @@ ENQUEUE: LiteralString = """
             %(ids)s::uuid[], %(names)s::text[], %(queues)s::text[], %(bodies)s::bytea[],
             %(content_types)s::text[], %(content_encodings)s::text[], %(priorities)s::smallint[],
             %(etas)s::float8[], %(countdowns)s::float8[], %(expiries)s::float8[], %(expire_ins)s::float8[],
-            %(retries)s::integer[], %(headers)s::text[]
+            %(retries)s::integer[], %(headers)s::text[], %(unique_keys)s::text[],
+            %(limit_keys)s::text[], %(root_ids)s::uuid[]
         ) AS call (
             id, name, queue, body, content_type, content_encoding, priority,
-            eta_at, countdown, expires_at, expires_in, retries, headers
+            eta_at, countdown, expires_at, expires_in, retries, headers, unique_key, limit_key, root_id
         )
     ) AS timed
     ON CONFLICT (id) DO NOTHING
@@ -48,30 +51,31 @@ _AT_ONCE = (None, None, None, None)
 #: One message that may run at once, as nearly all calls are: a third of ENQUEUE's cost where nothing is prepared.
 ENQUEUE_ONE: LiteralString = """
     INSERT INTO djtasks_message (
-        id, name, queue, lane, body, content_type, content_encoding, priority, retries, headers
+        id, name, queue, lane, body, content_type, content_encoding, priority, retries, headers, root_id
     )
     VALUES (
         %(id)s, %(name)s, %(queue)s, %(queue)s, %(body)s, %(content_type)s, %(content_encoding)s, %(priority)s,
-        %(retries)s, %(headers)s
+        %(retries)s, %(headers)s, %(root_id)s
     )
     ON CONFLICT (id) DO NOTHING
     RETURNING id::text
 """
 
 
+def _is_plain(message: Message) -> bool:
+    return message[7:11] == _AT_ONCE and message.unique_key is None and message.limit_key is None
+
+
 def enqueue(conn: Connection, messages: Sequence[Message]) -> set[str]:
     """Write the messages; return the ids that were not there yet."""
-    if len(messages) == 1 and messages[0][7:11] == _AT_ONCE:
+    if len(messages) == 1 and _is_plain(messages[0]):
         return {row[0] for row in rows(conn, ENQUEUE_ONE, messages[0]._asdict())}
-    columns = zip(*messages, strict=True)
+    columns = _columns(messages)
     if len(messages) >= MANY and (binary := binary_cursor(conn)) is not None:
         with binary as cursor:
-            params = {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=True)}
+            params = {name: array(values) for (name, array), values in columns.items()}
             return {row[0] for row in cursor.execute(ENQUEUE, params, binary=True)}
-    return {
-        row[0]
-        for row in rows(conn, ENQUEUE, {name: list(each) for (name, _), each in zip(_PARAMS, columns, strict=True)})
-    }
+    return {row[0] for row in rows(conn, ENQUEUE, {name: list(values) for (name, _), values in columns.items()})}
 
 
 _ENQUEUE, _ENQUEUE_ONE = Statement(ENQUEUE), Statement(ENQUEUE_ONE)
@@ -79,10 +83,14 @@ _ENQUEUE, _ENQUEUE_ONE = Statement(ENQUEUE), Statement(ENQUEUE_ONE)
 
 def enqueuing(messages: Sequence[Message]) -> Question:
     """`enqueue` for a pipe."""
-    if len(messages) == 1 and messages[0][7:11] == _AT_ONCE:
+    if len(messages) == 1 and _is_plain(messages[0]):
         return Question(_ENQUEUE_ONE, messages[0]._asdict())
-    columns = zip(*messages, strict=True)
-    return Question(_ENQUEUE, {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=True)})
+    return Question(_ENQUEUE, {name: array(values) for (name, array), values in _columns(messages).items()})
+
+
+def _columns(messages: Sequence[Message]) -> dict[tuple[str, type[Array]], tuple[Any, ...]]:
+    """The parameters of ENQUEUE, with their types."""
+    return dict(zip(_PARAMS, zip(*messages, strict=True), strict=True))
 
 
 #: From so many messages on, binary arrays are worth a cursor that Django does not log.
@@ -102,6 +110,10 @@ _PARAMS = (
     ("expire_ins", Floats),
     ("retries", Integers),
     ("headers", Texts),
+    ("unique_keys", Texts),
+    ("on_conflicts", Texts),
+    ("limit_keys", Texts),
+    ("root_ids", Uuids),
 )
 
 

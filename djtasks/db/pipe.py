@@ -60,7 +60,7 @@ def _encode(value: Any) -> Encoded:
 class Question:
     """A statement on its way, and its answer: `rows`, or `error`; `answered` is called when either is there."""
 
-    __slots__ = ("answered", "error", "parameters", "preparing", "rows", "statement")
+    __slots__ = ("answered", "error", "parameters", "preparing", "rows", "settled", "statement")
 
     def __init__(
         self,
@@ -74,6 +74,8 @@ class Question:
         self.answered = answered
         self.rows: Rows | None = None
         self.error: Exception | None = None
+        #: The statement has been committed, or has failed. Rows that come before that say nothing yet.
+        self.settled = False
         #: The session does not know the statement yet, and has not said that it does now.
         self.preparing = False
 
@@ -85,15 +87,16 @@ class Question:
 
     def settle(self) -> None:
         """The answer is there."""
+        self.settled = True
         answered, self.answered = self.answered, None
         if answered is not None:
             answered(self)
 
     def fail(self, error: Exception) -> None:
         """No answer will come, unless there was one before: the statement may or may not have happened."""
-        if self.error is None and self.rows is None:
+        if not self.settled:
             self.error = error
-        self.settle()
+            self.settle()
 
 
 #: The labels of the statements that each session knows; None for one that had forgotten some, and gets no more.

@@ -4,8 +4,22 @@ The hot path never comes here; it speaks SQL in `djtasks.db`. Rows of these tabl
 changing one by hand goes around the fences that keep a task from running twice.
 """
 
+from djtasks.models.control import Command, Queue, Reply, Revocation
+from djtasks.models.limit import Alias, Limit, Throttle
 from djtasks.models.message import Message
 from djtasks.models.result import Result
 from djtasks.models.worker import Waiter, Worker
 
-__all__ = ["Message", "Result", "Waiter", "Worker"]
+__all__ = [
+    "Alias",
+    "Command",
+    "Limit",
+    "Message",
+    "Queue",
+    "Reply",
+    "Result",
+    "Revocation",
+    "Throttle",
+    "Waiter",
+    "Worker",
+]

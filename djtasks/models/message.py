@@ -31,7 +31,8 @@ class Message(models.Model):
 
         ETA = "eta", "its time has not come"
         NAME = "name", "no worker knows its task"
-        LIMIT = "limit", "a rate or concurrency limit is reached"
+        LIMIT = "limit", "a concurrency limit is reached"
+        RATE = "rate", "a rate limit is reached"
 
     id = models.UUIDField(primary_key=True, editable=False)
     position = models.BigIntegerField(db_default=NextPosition(), editable=False)
@@ -52,6 +53,10 @@ class Message(models.Model):
     queue = models.TextField()
     content_type = models.TextField(db_default="application/json")
     content_encoding = models.TextField(db_default="", help_text="the body's compression; empty for none")
+    unique_key = models.TextField(null=True, help_text="no other message has this key")
+    limit_key = models.TextField(null=True, help_text="at most so many messages of this key run at a time")
+    root_id = models.UUIDField(null=True, editable=False, help_text="the call that its workflow began with")
+    redelivered = models.BooleanField(db_default=False, help_text="it was put back into its queue")
     headers = models.TextField(null=True, help_text="JSON: what else travels with the task")
     body = models.BinaryField(help_text="the serialised [args, kwargs]")
 
@@ -63,6 +68,27 @@ class Message(models.Model):
                 fields=["reason", "eta"], name="djtasks_message_parked", condition=models.Q(lane__isnull=True)
             ),
             models.Index(fields=["expires"], name="djtasks_message_expires", condition=models.Q(expires__isnull=False)),
+            models.Index(
+                fields=["limit_key", "-priority", "position"],
+                name="djtasks_message_limited",
+                condition=models.Q(lane__isnull=True, reason="limit"),
+            ),
+            models.Index(
+                fields=["name", "-priority", "position"],
+                name="djtasks_message_rated",
+                condition=models.Q(lane__isnull=True, reason="rate"),
+            ),
+            models.Index(fields=["root_id"], name="djtasks_message_root", condition=models.Q(root_id__isnull=False)),
+            models.Index(
+                fields=["id"],
+                name="djtasks_message_stamped",
+                condition=models.Q(headers__contains='"stamped_headers"'),
+            ),
+        )
+        constraints = (
+            models.UniqueConstraint(
+                fields=["unique_key"], name="djtasks_message_unique", condition=models.Q(unique_key__isnull=False)
+            ),
         )
 
     def __str__(self) -> str:

@@ -27,6 +27,8 @@ class Result(models.Model):
     content_encoding = models.TextField(db_default="")
     result = models.BinaryField(null=True, help_text="the serialised value, exception, or meta of a custom state")
     traceback = models.TextField(null=True)
+    dead = models.TextField(null=True, help_text="why it is a dead letter: rejected, failed, crashed or undecodable")
+    root_id = models.UUIDField(null=True, help_text="the call that its workflow began with")
     headers = models.TextField(null=True)
     body = models.BinaryField(null=True)
     body_content_type = models.TextField(null=True)
@@ -43,6 +45,7 @@ class Result(models.Model):
                 name="djtasks_result_unsuccessful",
                 condition=models.Q(done__isnull=False) & ~models.Q(state="SUCCESS"),
             ),
+            models.Index(fields=["done", "id"], name="djtasks_result_dead", condition=models.Q(dead__isnull=False)),
         )
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from djtasks import ending
 from djtasks.db import finish, messages, notify, results
 from djtasks.db.connections import LOST
 from djtasks.db.pipe import Question
@@ -221,7 +222,7 @@ class Completer:
         self._ring_waiters(conn, _awaited(ends))
 
     def _write_outcomes(self, conn: psycopg.Connection, part: list[Outcome]) -> set[str]:
-        return finish.finish(conn, self.state.incarnation, part, self.worker)
+        return ending.end(conn, self.state.incarnation, part, self.worker)
 
     def _write_progress(self, conn: psycopg.Connection, part: list[Progress]) -> None:
         results.report(conn, part, self.state.incarnation, self.worker)

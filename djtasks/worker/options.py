@@ -66,7 +66,8 @@ class WorkerOptions(NamedTuple):
             found.append("no queue is left to consume; look at --queues, --exclude-queues and TASK_QUEUES")
         for option, value in (("--time-limit", self.time_limit), ("--soft-time-limit", self.soft_time_limit)):
             if value is not None and not is_limit(value):
-                found.append(f"{option} must be more than 0 seconds, {SECONDS_MAX:.0f} at most, not {value}")
+                wanted = f"{SECONDS_MAX:.0f} seconds at most" if value > 0 else "more than 0 seconds"
+                found.append(f"{option} must be {wanted}, not {value}")
         hard, soft = self.time_limit, self.soft_time_limit
         if hard is not None and soft is not None and soft > hard:
             found.append(f"--soft-time-limit {soft} would never be reached before --time-limit {hard}; make it smaller")

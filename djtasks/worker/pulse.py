@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import psycopg
 
-from djtasks import tracer
+from djtasks import ending, tracer
 from djtasks.conf import settings
-from djtasks.db import claims, finish, messages, notify, results, workers
+from djtasks.db import claims, messages, notify, results, workers
 from djtasks.db.connections import LOST, Link, reason
 from djtasks.exceptions import TaskRevokedError
 from djtasks.worker.clock import since_boot
@@ -139,7 +139,7 @@ class Pulse(threading.Thread):
                 found = claims.claim_expired(conn, owner, 1)
                 outcomes = [tracer.failure(message, TaskRevokedError("expired")) for message in found]
                 if outcomes:
-                    finish.finish(conn, owner, outcomes, None)
+                    ending.end(conn, owner, outcomes, None)
             if not outcomes:
                 return
             for message in found:

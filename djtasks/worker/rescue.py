@@ -10,8 +10,9 @@ import time
 
 import psycopg
 
+from djtasks import ending
 from djtasks.conf import settings
-from djtasks.db import claims, finish, messages, notify, workers
+from djtasks.db import claims, messages, notify, workers
 from djtasks.db.workers import Peer
 from djtasks.messages import Outcome
 from djtasks.worker.identity import Host
@@ -107,7 +108,7 @@ class Rescuer:
         outcomes = [outcome for _, outcome in verdicts if outcome is not None]
         again = [message for message, outcome in verdicts if outcome is None]
         if outcomes:
-            finish.finish(conn, owner, outcomes, None)
+            ending.end(conn, owner, outcomes, None)
         if again:
             messages.crashed(conn, owner, [(message.claim, message.id) for message in again])
         return outcomes, [message.queue for message in again]

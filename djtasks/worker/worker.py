@@ -19,9 +19,9 @@ from types import FrameType
 import psycopg
 from django.db import connections
 
-from djtasks import log, signals
+from djtasks import ending, log, signals
 from djtasks.conf import settings
-from djtasks.db import claims, finish, workers
+from djtasks.db import claims, workers
 from djtasks.db.connections import LOST, borrow, open_private, reason
 from djtasks.db.workers import Registration
 from djtasks.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
@@ -284,7 +284,7 @@ def purge(conn: psycopg.Connection, owner: int, queues: tuple[str, ...]) -> int:
     with conn.transaction():
         found = claims.claim_waiting(conn, owner, 1, queues)
         if found:
-            finish.finish(conn, owner, [Outcome(each.claim, each.id, IGNORED, store=False) for each in found], None)
+            ending.end(conn, owner, [Outcome(each.claim, each.id, IGNORED, store=False) for each in found], None)
     return len(found)
 
 

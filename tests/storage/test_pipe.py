@@ -94,6 +94,26 @@ def test_where_statements_are_to_be_seen_there_is_no_way_around_djangos_cursor()
         connection.force_debug_cursor = False
 
 
+def test_rows_count_for_nothing_until_the_statement_is_committed(conn: psycopg.Connection[Any]) -> None:
+    conn.execute("CREATE TEMP TABLE slow (id integer)")
+    conn.execute(
+        "CREATE FUNCTION pg_temp.leave() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END$$"
+    )
+    conn.execute(
+        "CREATE CONSTRAINT TRIGGER leaves AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION pg_temp.leave()"
+    )
+    sent = Pipe(conn)
+    question = Question(Statement("INSERT INTO slow VALUES (1) RETURNING id"), {})
+    sent.send(question)
+    with pytest.raises(psycopg.OperationalError) as lost:
+        sent.settle()
+    sent.fail(lost.value)
+    with pytest.raises(psycopg.OperationalError):
+        question.answer()
+
+
 def test_a_large_question_and_a_large_answer_do_not_wait_for_each_other(conn: psycopg.Connection[Any]) -> None:
     large = "x" * 5_000_000
     questions = [echo(large) for _ in range(3)]
