@@ -102,7 +102,7 @@ class Celery:
 
         Raises as `Task.apply_async` does. It is enqueued in eager mode too, with a RuntimeWarning.
         """
-        _check_name(name)
+        registry.check_name(name)
         if settings.TASK_ALWAYS_EAGER:
             warnings.warn("send_task() enqueues although TASK_ALWAYS_EAGER is on", RuntimeWarning, stacklevel=2)
         args, kwargs = check_arguments(args, kwargs)
@@ -130,11 +130,6 @@ class Celery:
 
     def __repr__(self) -> str:
         return f"<Celery {self.main or 'djtasks'}>"
-
-
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise TypeError(f"a task's name must be a text without NUL, not {name!r}")
 
 
 #: The app of who needs none of their own.

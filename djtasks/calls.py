@@ -11,8 +11,9 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, TypedDict
 
 from djtasks.conf import settings
+from djtasks.conf.kinds import SECONDS_MAX, is_limit
 from djtasks.current import Frame
-from djtasks.exceptions import DjtasksError
+from djtasks.exceptions import DjtasksError, safe_repr
 from djtasks.serializers import dumps
 
 logger = logging.getLogger("djtasks")
@@ -20,6 +21,11 @@ logger = logging.getLogger("djtasks")
 Seconds = float | timedelta | Decimal
 #: In 9999 the calendar ends; Celery's own bound below is that of a 32-bit int.
 _SECONDS_MIN, _SECONDS_MAX = -(2.0**31), 2.5e11
+#: A day from the calendar's ends, so that every zone can show it. Who says `datetime.max` means «never».
+_INSTANT_MIN = datetime(1, 1, 2, tzinfo=UTC).timestamp()
+_INSTANT_MAX = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+#: What an integer column holds, with room for more retries.
+_RETRIES_MAX = 10**9
 
 
 class NotSupportedYet(DjtasksError, NotImplementedError):
@@ -112,6 +118,7 @@ _SAID = (
     "correlation_id",
     "reply_to",
 )
+_IDS = ("root_id", "parent_id")
 _HEADER_OPTIONS = frozenset({*_SAID, *_PROPERTIES, "headers", "time_limit", "soft_time_limit"})
 _OPTIONS = frozenset(CallOptions.__annotations__) - _CANVAS
 
@@ -141,17 +148,20 @@ def seconds(value: Any, what: str) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise TypeError(f"{what} must be a number of seconds or a timedelta, not {value!r}")
-    number = float(value)
+        raise TypeError(f"{what} must be a number of seconds or a timedelta, not {safe_repr(value, 200)}")
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        number = math.nan
     if not _SECONDS_MIN <= number <= _SECONDS_MAX:
-        raise ValueError(f"{what} is out of range: {value!r} seconds")
+        raise ValueError(f"{what} is out of range: {safe_repr(value, 200)} seconds")
     return number
 
 
 def instant(value: Any, what: str) -> float:
     """A datetime, or an ISO 8601 text, as seconds since the epoch; one without a zone is UTC (see ENABLE_UTC).
 
-    Raises TypeError, ValueError.
+    What is nearer than a day to an end of the calendar is moved away from it. Raises TypeError, ValueError.
     """
     if isinstance(value, str):
         try:
@@ -160,20 +170,20 @@ def instant(value: Any, what: str) -> float:
             raise ValueError(f"{what} must be a datetime or an ISO 8601 text: {error}") from None
     if not isinstance(value, datetime):
         hint = "; for a number of seconds use countdown" if isinstance(value, int | float) and what == "eta" else ""
-        raise TypeError(f"{what} must be a datetime, not {value!r}{hint}")
+        raise TypeError(f"{what} must be a datetime, not {safe_repr(value, 200)}{hint}")
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC if settings.ENABLE_UTC else settings.TIMEZONE or UTC)
     try:
         moment: float = value.timestamp()
-        return moment
     except OverflowError:
         raise ValueError(f"{what} is out of range: {value!r}") from None
+    return min(max(moment, _INSTANT_MIN), _INSTANT_MAX)
 
 
 def start(countdown: Any, eta: Any) -> tuple[float | None, float | None]:
     """When to run at the earliest, as (countdown, eta); at most one of them is not None."""
-    if countdown:
-        return seconds(countdown, "countdown"), None
+    if countdown is not None and (wait := seconds(countdown, "countdown")):
+        return wait, None
     return (None, None) if eta is None else (None, instant(eta, "eta"))
 
 
@@ -194,15 +204,36 @@ def expiry(expires: Any, name: str) -> tuple[float | None, float | None]:
 
 
 def time_limits(options: Mapping[str, Any], task: Any) -> list[float | None] | None:
-    """[hard, soft] of this call, or None when it names none. Raises ValueError when soft is above hard."""
+    """[hard, soft] of this call, or None when it names none.
+
+    Raises ValueError for what is no limit, and when soft is above hard.
+    """
     hard, soft = options.get("time_limit"), options.get("soft_time_limit")
-    for limit, what in ((hard, "time_limit"), (soft, "soft_time_limit")):
-        if limit is not None and (not isinstance(limit, int | float) or not 0 < limit < math.inf):
-            raise ValueError(f"{what} must be a number of seconds above 0, not {limit!r}")
+    check_limit(hard, "time_limit")
+    check_limit(soft, "soft_time_limit")
     in_force = (hard, soft) if task is None else (hard or task.time_limit, soft or task.soft_time_limit)
     if in_force[0] and in_force[1] and in_force[1] > in_force[0]:
         raise ValueError(f"soft_time_limit ({in_force[1]}) must not be above time_limit ({in_force[0]})")
     return None if hard is None and soft is None else [hard, soft]
+
+
+def check_limit(limit: Any, what: str) -> None:
+    """Raise ValueError unless `limit` is a time limit, or None."""
+    if limit is not None and not is_limit(limit):
+        raise ValueError(
+            f"{what} must be a number of seconds above 0, {SECONDS_MAX:.0f} at most, not {safe_repr(limit, 200)}"
+        )
+
+
+def retries(value: Any) -> int:
+    """How often a call says that it has been retried; 0 for None. Raises TypeError, ValueError."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"retries must be a whole number, not {safe_repr(value, 200)}")
+    if not 0 <= value <= _RETRIES_MAX:
+        raise ValueError(f"retries must be from 0 to {_RETRIES_MAX}, not {safe_repr(value, 200)}")
+    return int(value)
 
 
 # -- headers ------------------------------------------------------------------------------------------------------
@@ -231,6 +262,8 @@ def headers(options: Mapping[str, Any], task: Any, frame: Frame | None, own_id: 
         said["parent_id"] = frame.request.id
     for key in _SAID:
         if (value := options.get(key)) is not None:
+            if key in _IDS and not isinstance(value, str):
+                raise TypeError(f"{key} must be the id of a task, a text, not {safe_repr(value, 200)}")
             said[key] = value
     if (limits := time_limits(options, task)) is not None:
         said["timelimit"] = limits
@@ -240,7 +273,7 @@ def headers(options: Mapping[str, Any], task: Any, frame: Frame | None, own_id: 
         said["properties"] = properties
     if own := options.get("headers"):
         if not isinstance(own, Mapping):
-            raise TypeError(f"headers must be a mapping, not {own!r}")
+            raise TypeError(f"headers must be a mapping, not {safe_repr(own, 200)}")
         said["headers"] = dict(own)
     return dumps(said, "json")[1].decode() if said else None
 
@@ -250,9 +283,9 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str,
     if args is None:
         args = ()
     elif not isinstance(args, list | tuple):
-        raise TypeError(f"task args must be a list or tuple, not {args!r}")
+        raise TypeError(f"task args must be a list or tuple, not {safe_repr(args, 200)}")
     if kwargs is None:
         kwargs = {}
     elif not isinstance(kwargs, Mapping):
-        raise TypeError(f"task keyword arguments must be a mapping, not {kwargs!r}")
+        raise TypeError(f"task keyword arguments must be a mapping, not {safe_repr(kwargs, 200)}")
     return args, kwargs

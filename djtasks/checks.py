@@ -116,14 +116,21 @@ def _accepts(name: str, accepted: Sequence[str]) -> bool:
     return name in accepted or serializers.find(name).content_type in accepted
 
 
+def _try(name: str) -> None:
+    """Raise ImproperlyConfigured when there is no such serializer, or its library is missing."""
+    # What it encodes is not the point: a library that is missing is found out when it is first used.
+    with contextlib.suppress(EncodeError):
+        serializers.dumps(None, serializers.find(name).name)
+
+
 def _content() -> Iterator[Message]:
+    named = set()
     for written, read in (("TASK_SERIALIZER", "ACCEPT_CONTENT"), ("RESULT_SERIALIZER", "RESULT_ACCEPT_CONTENT")):
         name, accepted = getattr(settings, written), getattr(settings, read)
         try:
-            # What it encodes is not the point: a library that is missing is found out when it is first used.
-            with contextlib.suppress(EncodeError):
-                serializers.dumps(None, name)
+            _try(name)
         except ImproperlyConfigured as error:
+            named.add(name)
             yield checks.Error(f"DJTASKS[{written!r}]: {error}.", id="djtasks.E007")
             continue
         if not _accepts(serializers.find(name).name, accepted):
@@ -131,10 +138,11 @@ def _content() -> Iterator[Message]:
             yield checks.Error(text, hint=f"Add {name!r} to {read}.", id="djtasks.E008")
     for name in dict.fromkeys((*settings.ACCEPT_CONTENT, *settings.RESULT_ACCEPT_CONTENT)):
         try:
-            serializers.find(name)
+            _try(name)
         except ImproperlyConfigured as error:
-            hint = "Register it with djtasks.serializers.register, where every process imports it."
-            yield checks.Error(f"DJTASKS['ACCEPT_CONTENT']: {error}.", hint=hint, id="djtasks.E009")
+            if name not in named:
+                hint = "Take it out, or install or register it where every process imports it."
+                yield checks.Error(f"DJTASKS['ACCEPT_CONTENT']: {error}.", hint=hint, id="djtasks.E009")
 
 
 def _compression() -> Iterator[Message]:

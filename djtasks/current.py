@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from djtasks.conf.kinds import is_limit
+from djtasks.exceptions import DecodeError, InvalidTaskError, safe_repr
 from djtasks.messages import Again, Claimed, Progress
 from djtasks.serializers.json import loads
 
@@ -102,7 +104,10 @@ class Context:
 
 
 def context_of(message: Claimed, args: Any, kwargs: Any, hostname: str) -> Context:
-    """The request of `message`, which a worker named `hostname` is about to run."""
+    """The request of `message`, which a worker named `hostname` is about to run.
+
+    Raises DecodeError when its headers cannot be read, InvalidTaskError when they are not what djtasks writes.
+    """
     task_id = message.id
     request = Context(
         id=task_id,
@@ -122,17 +127,40 @@ def context_of(message: Claimed, args: Any, kwargs: Any, hostname: str) -> Conte
         },
     )
     if message.eta is not None:
-        request.eta = datetime.fromtimestamp(message.eta, UTC).isoformat()
+        request.eta = _shown(message.eta)
     if message.expires is not None:
-        request.expires = datetime.fromtimestamp(message.expires, UTC).isoformat()
+        request.expires = _shown(message.expires)
     if message.headers is not None:
-        _read_headers(request, loads(message.headers.encode()))
+        _take_headers(request, _read_headers(message.headers))
     return request
 
 
-def _read_headers(request: Context, headers: dict[str, Any]) -> None:
+def _shown(moment: float) -> str | None:
+    """A moment in ISO 8601; None for one that no calendar has: PostgreSQL knows infinity, and years past 9999."""
+    try:
+        return datetime.fromtimestamp(moment, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _read_headers(text: str) -> dict[str, Any]:
+    try:
+        said = loads(text.encode())
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Not only ValueError: what stands for a type of ours may be anything, and so may the function that reads it.
+        raise DecodeError(f"the headers of the message cannot be read: {type(error).__name__}: {error}") from error
+    if not isinstance(said, dict):
+        raise InvalidTaskError(f"the headers of a message must be an object, not {safe_repr(said, 200)}")
+    return said
+
+
+def _take_headers(request: Context, headers: dict[str, Any]) -> None:
     own = headers.pop("headers", None)
     if own:
+        if not isinstance(own, dict):
+            raise InvalidTaskError(f"the caller's own headers must be an object, not {safe_repr(own, 200)}")
         # Beneath what djtasks says itself: a caller's header cannot change an id or a limit.
         for key, value in own.items():
             if not hasattr(Context, key):
@@ -142,10 +170,17 @@ def _read_headers(request: Context, headers: dict[str, Any]) -> None:
     if task_id is not None:
         request.id = request.root_id = request.correlation_id = task_id
     request.__dict__.update(headers)
-    if request.timelimit:
-        request.time_limit, request.soft_time_limit = request.timelimit
+    if request.timelimit is not None:
+        _take_limits(request, request.timelimit)
     if request.group:
         request.taskset = request.group
+
+
+def _take_limits(request: Context, limits: object) -> None:
+    if not isinstance(limits, list) or len(limits) != 2:
+        raise InvalidTaskError(f"the time limits of a message must be [hard, soft], not {safe_repr(limits, 200)}")
+    # What can be no limit is none, for the worker as well.
+    request.time_limit, request.soft_time_limit = (each if is_limit(each) else None for each in limits)
 
 
 class Frame:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
-from djtasks.calls import NotSupportedYet
-from djtasks.registry import tasks
+from djtasks.calls import NotSupportedYet, check_limit
+from djtasks.registry import check_name, tasks
 from djtasks.task import Task
 
 P = ParamSpec("P")
@@ -107,7 +107,9 @@ class TaskDecorator:
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def __call__(self, /, *functions: Any, **options: Any) -> Any:
-        """Raises TypeError for what is no function, NotSupportedYet for an option that is still to come."""
+        """Raises TypeError for what is no function and for what cannot be a task's name, ValueError for what is no time
+        limit, NotSupportedYet for an option that is still to come.
+        """
         if len(functions) > 1:
             raise TypeError(f"@task takes one function, and got {len(functions)} arguments")
         if not functions:
@@ -127,13 +129,14 @@ task = shared_task
 def register_task(task: Any, naming: Naming = task_name) -> Any:
     """Register a task of a class of one's own, given as instance or as class; returns the instance.
 
-    Raises TypeError when it is no Task.
+    Raises TypeError when it is no Task, or has a name that no task can have.
     """
     made = task() if isinstance(task, type) else task
     if not isinstance(made, Task):
         raise TypeError(f"register_task() takes a Task, not {task!r}")
     if not made.name:
         made.name = naming(type(made).__name__, type(made).__module__)
+    check_name(made.name)
     tasks[made.name] = made
     return made
 
@@ -144,6 +147,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise NotSupportedYet(f"the option {option!r} is not supported yet; validate in the task itself")
         if near := difflib.get_close_matches(option, _OPTIONS, n=1, cutoff=0.85):
             warnings.warn(f"a task has no option {option!r}; did you mean {near[0]!r}?", RuntimeWarning, stacklevel=4)
+    for option in ("time_limit", "soft_time_limit"):
+        # 0 is none, as in the settings.
+        if (limit := options.get(option)) != 0:
+            check_limit(limit, option)
 
 
 def _task_of(function: Callable[..., Any], naming: Naming, options: Mapping[str, Any]) -> Any:
@@ -158,6 +165,7 @@ def _task_of(function: Callable[..., Any], naming: Naming, options: Mapping[str,
     function_name = getattr(function, "__name__", type(function).__name__)
     module = getattr(function, "__module__", None) or "__main__"
     name = attributes.pop("name", None) or naming(function_name, module)
+    check_name(name)
     if name in tasks:
         _warn_of_another(tasks[name], function, name)
         return tasks[name]

@@ -248,6 +248,7 @@ def _in_one_trip(conn: BaseDatabaseWrapper | psycopg.Connection, messages: Seque
             if not insert.settled:
                 raise
             # It is written; only the ring was lost, with the connection.
+            conn.close()
             _not_rung(error)
         insert.answer()
     if ring and ring[0].error is not None:

@@ -4,7 +4,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from djtasks.exceptions import safe_repr
+from djtasks.exceptions import FATAL, safe_repr
 
 #: Frames of these files stand at the top of every traceback and say nothing to a task's author.
 _MACHINERY: set[str] = set()
@@ -59,7 +59,9 @@ def traceback_text(exception: BaseException) -> str:
     try:
         lines = traceback.format_exception(type(exception), exception, traceback_of(exception))
         text = "".join(lines)
-    except Exception:
+    except FATAL:
+        raise
+    except BaseException:
         # An exception's own __str__, __cause__ or __notes__ can be broken in ways that traceback does not expect.
         text = safe_repr(exception)
     return storable(text[-_LONGEST:])

@@ -190,10 +190,16 @@ class WorkerTerminate(SystemExit):
     """The worker is to stop at once."""
 
 
+#: What ends the process rather than the task, wherever it is raised.
+FATAL = (KeyboardInterrupt, WorkerShutdown, WorkerTerminate)
+
+
 def safe_repr(value: object, limit: int = 1024) -> str:
-    """`repr(value)`, cut to `limit` characters, for objects whose `__repr__` may raise."""
+    """`repr(value)`, cut to `limit` characters, for objects whose `__repr__` may raise. Raises what is FATAL."""
     try:
         text = repr(value)
-    except Exception as error:
+    except FATAL:
+        raise
+    except BaseException as error:
         text = f"<{type(value).__name__} object: its repr raised {type(error).__name__}>"
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -24,16 +24,19 @@ def new_task_id() -> str:
 def as_task_id(text: str | uuid.UUID) -> str:
     """The UUID, as text, of the row that the caller's `text` names.
 
-    Raises TypeError unless `text` is a non-empty str (or a UUID).
+    Raises TypeError unless `text` is a non-empty str (or a UUID), ValueError when it holds half a surrogate pair.
     """
     if isinstance(text, uuid.UUID):
         return str(text)
     if not isinstance(text, str) or not text:
-        raise TypeError(f"task_id must be a non-empty text or a UUID, not {text!r}")
+        raise TypeError(f"task_id must be a text or a UUID, not {'empty' if text == '' else type(text).__name__}")
     # The canonical form is what new_task_id() makes, and what nearly every caller passes.
     if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
         try:
             return str(uuid.UUID(text))
         except ValueError:
             pass
-    return str(uuid.uuid5(NAMESPACE, text))
+    try:
+        return str(uuid.uuid5(NAMESPACE, text))
+    except UnicodeEncodeError:
+        raise ValueError(f"task_id must be a text that UTF-8 can carry, which {text[:40]!r} is not") from None

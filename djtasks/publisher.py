@@ -4,8 +4,11 @@ All that can be wrong with a call is found here, before anything is stored, and 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from djtasks import calls, outbox, signals
 from djtasks.conf import settings
@@ -57,7 +60,8 @@ def publish_many(
 ) -> Results[Any]:
     """Enqueue a call of the task `name` for each (args, kwargs) of `pairs`, which are read while they are written.
 
-    Nothing but 16 bytes a call is kept. Raises as `publish` does, and TypeError for what is no such pair.
+    Nothing but 16 bytes a call is kept. Raises as `publish` does, and TypeError for what is no such pair; nothing of it
+    stays in a transaction then.
     """
     if options.get("task_id") is not None:
         raise TypeError("bulk_apply_async() has no option 'task_id': each of its calls is a task of its own")
@@ -76,8 +80,18 @@ def publish_many(
 
     ignored = _ignored(options.get("ignore_result"), task)
     posting = Posting(False, ignored, _retries(options.get("retry")), options.get("retry_policy"))
-    outbox.enqueue_many(messages(), mode=_mode(options, task), using=options.get("using"), posting=posting)
+    mode, using = _mode(options, task), options.get("using")
+    with _all_or_none(mode or settings.ENQUEUE, using):
+        outbox.enqueue_many(messages(), mode=mode, using=using, posting=posting)
     return Results(ids, ignored)
+
+
+def _all_or_none(mode: str, using: str | None) -> AbstractContextManager[Any]:
+    """Inside of a transaction: a savepoint, so that an error half-way leaves nothing for its commit."""
+    alias = settings.DATABASE if mode == outbox.IN_TRANSACTION else using or DEFAULT_DB_ALIAS
+    if mode == outbox.IMMEDIATELY or not connections[alias].in_atomic_block:
+        return nullcontext()
+    return transaction.atomic(using=alias)
 
 
 def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, task: Any = None) -> Message:
@@ -107,7 +121,6 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
     expires_in, expires_at = calls.expiry(task.expires if expires is None and task is not None else expires, name)
     task_id, own_id = _identity(get("task_id"))
     said = calls.headers(options, task, frame, own_id)
-    retries = get("retries") or 0
     return Message(
         task_id,
         name,
@@ -120,7 +133,7 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
         countdown,
         expires_at,
         expires_in,
-        retries,
+        calls.retries(get("retries")),
         said,
     )
 
@@ -166,9 +179,12 @@ def _announce_before(
 ) -> Options:
     """Let receivers of `before_task_publish` see the call; what they add to its headers travels with it.
 
-    They see headers as Celery's; of those that djtasks writes itself, changes are not taken over.
+    They see headers as Celery's; of those that djtasks writes itself, changes are not taken over. Raises TypeError and
+    ValueError for a malformed id.
     """
-    task_id = options.get("task_id") or new_task_id()
+    if (task_id := options.get("task_id")) is None:
+        task_id = new_task_id()
+    as_task_id(task_id)
     request = None if frame is None else frame.request
     shown: dict[str, Any] = {
         "lang": "py",

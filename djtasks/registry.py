@@ -14,10 +14,18 @@ from django.utils.module_loading import import_string
 
 from djtasks import signals
 from djtasks.conf import settings
-from djtasks.exceptions import InvalidTaskError, NotRegistered
+from djtasks.conf.kinds import is_storable
+from djtasks.exceptions import InvalidTaskError, NotRegistered, safe_repr
 
 #: Names that begin so belong to the machinery and are left out of listings.
 HIDDEN = ("celery.", "djtasks.")
+
+
+def check_name(name: Any) -> None:
+    """Raise TypeError unless `name` can be a task's: a text, which PostgreSQL can hold."""
+    if not isinstance(name, str) or not name or not is_storable(name):
+        shown = safe_repr(name, 200)
+        raise TypeError(f"a task's name must be a text without NUL and lone surrogates, not {shown}")
 
 
 class TaskRegistry(dict[str, Any]):
@@ -29,13 +37,14 @@ class TaskRegistry(dict[str, Any]):
     def register(self, task: Any) -> Any:
         """Put `task` (a task, or the class of one) under its name, and return it. A later one takes the place.
 
-        Raises InvalidTaskError when it has no name.
+        Raises InvalidTaskError when it has no name, TypeError when it has one that no task can have.
         """
         if isinstance(task, type):
             task = task()
         name = getattr(task, "name", None)
         if not isinstance(name, str) or not name:
             raise InvalidTaskError(f"the task class {type(task).__name__!r} needs a 'name': a text that tells it apart")
+        check_name(name)
         self[name] = task
         return task
 

@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from djtasks import current
 from djtasks.conf import settings
 from djtasks.conf.kinds import PRIORITY_MAX, PRIORITY_MIN, Unfit, queue_name
-from djtasks.exceptions import ImproperlyConfigured, QueueNotFound
+from djtasks.exceptions import ImproperlyConfigured, QueueNotFound, safe_repr
 
 #: One rule: `(name, args, kwargs, options, task=None)` to a route, or None when it has nothing to say.
 Router = Callable[..., Any]
@@ -85,9 +85,11 @@ def route(name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: A
 def checked_priority(priority: Any) -> int:
     """`priority`, when it is one. Raises ValueError."""
     if type(priority) is not int and (isinstance(priority, bool) or not isinstance(priority, int)):
-        raise ValueError(f"priority must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, not {priority!r}")
+        shown = safe_repr(priority, 200)
+        raise ValueError(f"priority must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, not {shown}")
     if not PRIORITY_MIN <= priority <= PRIORITY_MAX:
-        raise ValueError(f"priority must be from {PRIORITY_MIN} to {PRIORITY_MAX}, not {priority}; higher runs first")
+        shown = safe_repr(priority, 200)
+        raise ValueError(f"priority must be from {PRIORITY_MIN} to {PRIORITY_MAX}, not {shown}; higher runs first")
     return priority
 
 
@@ -143,7 +145,7 @@ def _queue_of_task(task: Any) -> str | None:
 def _name_of(queue: Any) -> str:
     name = queue if isinstance(queue, str) else getattr(queue, "name", None)
     if not isinstance(name, str):
-        raise ValueError(f"queue must be a name or a Queue, not {queue!r}")
+        raise ValueError(f"queue must be a name or a Queue, not {safe_repr(queue, 200)}")
     return name
 
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from djtasks import arguments, current, eager, exceptions, result, retrying
 from djtasks.calls import CallOptions, check_arguments
 from djtasks.conf import settings
+from djtasks.conf.kinds import is_storable
 from djtasks.current import Context, Frame
 from djtasks.db.connections import borrow
 from djtasks.db.results import report
@@ -169,7 +170,9 @@ class Task(Generic[P, R]):
         using = options.get("using")
         if not settings.TASK_ALWAYS_EAGER or not transaction.get_connection(using).in_atomic_block:
             return self.apply_async(args, kwargs, **options)
-        task_id = options["task_id"] = options.get("task_id") or new_task_id()
+        if (task_id := options.get("task_id")) is None:
+            task_id = options["task_id"] = new_task_id()
+        as_task_id(task_id)
         transaction.on_commit(lambda: self.apply_async(args, kwargs, **options), using=using)
         return result.AsyncResult(task_id, task_name=self.name)
 
@@ -274,15 +277,17 @@ class Task(Generic[P, R]):
         """Store a state of your own, and `meta` with it, which `AsyncResult.info` returns.
 
         Without `task_id` it is that of the task that runs; with one, of any task that waits or runs. Raises ValueError
-        when there is neither, EncodeError when `meta` cannot be stored.
+        when there is neither or the state is no text, TypeError for what is no id, EncodeError when `meta` cannot be
+        stored.
         """
         frame = self._frame()
         own_id = None if frame is None else frame.request.id
-        if task_id is None and own_id is None:
+        given = own_id if task_id is None else task_id
+        if given is None:
             raise ValueError(f"{self.name}.update_state() needs a task_id outside of a running task")
-        if not isinstance(state, str) or not state:
-            raise ValueError(f"{self.name}.update_state() needs a state, a text, not {state!r}")
-        claim, row = 0, as_task_id(task_id or own_id or "")
+        if not isinstance(state, str) or not state or not is_storable(state):
+            raise ValueError(f"{self.name}.update_state() needs a state, a text without NUL, not {state!r}")
+        claim, row = 0, as_task_id(given)
         if frame is not None and task_id in (None, own_id):
             if frame.request.is_eager:
                 return

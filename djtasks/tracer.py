@@ -3,15 +3,16 @@
 message -> task, arguments, request -> Frame -> execute -> Outcome
 """
 
+import contextlib
 import logging
 import time
 from typing import Any
 
 from djtasks import signals
-from djtasks.current import Frame, Reporter, context_of
+from djtasks.current import Context, Frame, Reporter, context_of
 from djtasks.einfo import ExceptionInfo, hide_frames_of, storable
-from djtasks.exceptions import NotRegistered, TaskRevokedError, safe_repr
-from djtasks.execution import FATAL, SoftLimitWindow, execute, soft_limit_window, stores_errors
+from djtasks.exceptions import FATAL, DecodeError, InvalidTaskError, NotRegistered, TaskRevokedError, safe_repr
+from djtasks.execution import SoftLimitWindow, execute, soft_limit_window, stores_errors
 from djtasks.messages import Claimed, Outcome
 from djtasks.payload import headers_of, pack_exception, unpack_call
 from djtasks.registry import tasks
@@ -32,9 +33,9 @@ def trace(message: Claimed, *, hostname: str, reporter: Reporter | None = None) 
     task = tasks.get(message.name)
     if task is None:
         return _refused(message, NotRegistered(message.name))
-    if message.expired or (message.expires is not None and message.expires <= time.time()):
-        return _expired(message, task, hostname)
     try:
+        if message.expired or (message.expires is not None and message.expires <= time.time()):
+            return _expired(message, task, hostname)
         args, kwargs = unpack_call(message.body, message.content_type, message.content_encoding)
         frame = Frame(task, context_of(message, args, kwargs, hostname), message, reporter, task.runs_directly)
         return execute(frame).outcome
@@ -67,17 +68,33 @@ def failure(message: Claimed, exc: BaseException, traceback: str | None = None) 
 def _refused(message: Claimed, error: BaseException) -> Outcome:
     """The task's code was not reached: it is unknown, or its message cannot be read."""
     einfo = ExceptionInfo(error, internal=True)
-    logger.error(
-        "Task %(name)s[%(id)s] could not be run: %(exc)s",
-        {"name": message.name, "id": message.id, "exc": safe_repr(error)},
-        exc_info=None if isinstance(error, NotRegistered) else einfo.exc_info,
-    )
+    # It may have been the log that failed: the outcome matters more than the line.
+    with contextlib.suppress(Exception):
+        logger.error(
+            "Task %(name)s[%(id)s] could not be run: %(exc)s",
+            {"name": message.name, "id": message.id, "exc": safe_repr(error)},
+            exc_info=None if isinstance(error, NotRegistered) else einfo.exc_info,
+        )
     return failure(message, error, einfo.traceback)
 
 
 def _expired(message: Claimed, task: Any, hostname: str) -> Outcome:
     logger.info("Discarding revoked task: %s[%s]", message.name, message.id)
     if signals.task_revoked.receivers:
-        request = context_of(message, None, None, hostname)
-        signals.task_revoked.send(task, request=request, terminated=False, signum=None, expired=True)
+        try:
+            request = _known_of(message, hostname)
+            signals.task_revoked.send(task, request=request, terminated=False, signum=None, expired=True)
+        except FATAL:
+            raise
+        except BaseException as error:
+            # Signals let out what would end a process.
+            logger.error("A receiver of task_revoked raised %s", safe_repr(error), exc_info=True)
     return failure(message, TaskRevokedError("expired"))
+
+
+def _known_of(message: Claimed, hostname: str) -> Context:
+    """The request of a message that will not run: without its headers, where they are broken."""
+    try:
+        return context_of(message, None, None, hostname)
+    except (DecodeError, InvalidTaskError):
+        return context_of(message._replace(headers=None), None, None, hostname)

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-c", "--concurrency", type=int, metavar="N", help="tasks at a time (default: the CPUs)")
     add("-Q", "--queues", type=names, metavar="A,B", help="queues to consume (default: TASK_QUEUES)")
     add("-X", "--exclude-queues", type=names, default=[], metavar="A,B", help="queues not to consume")
-    add("-P", "--pool", choices=POOLS, help="where tasks run (default: prefork)")
+    add("-P", "--pool", metavar="POOL", help=f"where tasks run: {', '.join(POOLS)} (default: WORKER_POOL)")
     add("-n", "--hostname", metavar="NODE", help="the node's name; %%h host, %%n its name, %%d its domain")
     add("-l", "--loglevel", metavar="LEVEL", default="WARNING", help="DEBUG, INFO, WARNING, ERROR or CRITICAL")
     add("-f", "--logfile", metavar="FILE", help="log there instead of to stderr")

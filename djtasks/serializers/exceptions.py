@@ -12,11 +12,13 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from djtasks.exceptions import EncodeError, SoftTimeLimitExceeded, safe_repr
+from djtasks.exceptions import FATAL, EncodeError, SoftTimeLimitExceeded, safe_repr
 from djtasks.serializers import dumps, json, loads
 
 #: The longest text, and the longest arguments in JSON, that are stored; in characters.
 LENGTH_MAX = 100_000
+#: What does not come from the exception that is looked at, though it is raised meanwhile.
+_OTHERS = (SoftTimeLimitExceeded, *FATAL)
 
 
 def encode_exception(exc: BaseException, serializer: str = "json") -> tuple[str, bytes]:
@@ -39,22 +41,22 @@ def decode_exception(body: bytes, content_type: str, accept: Collection[str]) ->
 
 
 def exception_to_data(exc: BaseException, serializer: str = "json") -> dict[str, Any]:
-    """What is stored of `exc`; never raises but for a serializer that is not there, and is always JSON-safe.
+    """What is stored of `exc`, always JSON-safe. Whatever the exception's own methods raise is not raised here.
 
     `{"exc_type": qualified name, "exc_module": module, "exc_message": list of arguments, "exc_text": its text}`. An
     argument that JSON or the serializer cannot carry becomes its repr; arguments that are too long become the text.
     """
     try:
         text = str(exc)[:LENGTH_MAX]
-    except SoftTimeLimitExceeded:
+    except _OTHERS:
         raise
-    except Exception:
+    except BaseException:
         text = safe_repr(exc)
     text = _portable(text, serializer)
     args = [_portable(value, serializer) for value in _constructor_arguments(exc)]
     return {
         "exc_type": type(exc).__qualname__,
-        "exc_module": type(exc).__module__,
+        "exc_module": str(type(exc).__module__),
         "exc_message": args if len(json.dumps(args)) <= LENGTH_MAX else [text],
         "exc_text": text,
     }
@@ -93,9 +95,9 @@ def _suppressed() -> Iterator[None]:
     """Nothing that a class does when it is called or printed matters, but for the time limit of the task around it."""
     try:
         yield
-    except SoftTimeLimitExceeded:
+    except _OTHERS:
         raise
-    except Exception:
+    except BaseException:
         return
 
 
@@ -114,9 +116,9 @@ def _portable(value: Any, serializer: str) -> Any:
         for name in {"json", serializer}:
             content_type, body = dumps(value, name)
             loads(body, content_type, (name,))
-    except SoftTimeLimitExceeded:
+    except _OTHERS:
         raise
-    except Exception:
+    except BaseException:
         return safe_repr(value).encode("ascii", "backslashreplace").decode()
     return value
 

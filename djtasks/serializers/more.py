@@ -4,6 +4,10 @@ from typing import Any
 
 from djtasks.serializers.optional import library
 
+#: How deep YAML may be nested. libyaml reads each level in a call of its own, and the process ends with its stack:
+#: this fits into 256 KB, and is more than PyYAML writes with Python's usual recursion limit.
+YAML_DEPTH_MAX = 500
+
 
 def yaml_dumps(value: Any) -> bytes:
     """`value` as YAML of plain types only. Raises yaml.YAMLError, ImproperlyConfigured."""
@@ -13,9 +17,28 @@ def yaml_dumps(value: Any) -> bytes:
 
 
 def yaml_loads(body: bytes) -> Any:
-    """The value of YAML that holds plain types only. Raises yaml.YAMLError, ImproperlyConfigured."""
+    """The value of YAML that holds plain types only.
+
+    Raises yaml.YAMLError, RecursionError when it is nested deeper than YAML_DEPTH_MAX, ImproperlyConfigured.
+    """
     yaml = library("yaml", "yaml")
-    return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    # A level takes a byte at least.
+    if len(body) > YAML_DEPTH_MAX:
+        _check_depth(yaml, body, loader)
+    return yaml.load(body, Loader=loader)
+
+
+def _check_depth(yaml: Any, body: bytes, loader: Any) -> None:
+    """Raise RecursionError for what is nested too deeply: the parser's events come one by one, on no stack."""
+    depth = 0
+    for event in yaml.parse(body, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > YAML_DEPTH_MAX:
+                raise RecursionError
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def msgpack_dumps(value: Any) -> bytes:

@@ -59,6 +59,25 @@ def test_an_option_that_is_still_to_come_is_refused() -> None:
         shared_task(pydantic=True)  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", 5])
+def test_a_name_that_no_task_can_have_is_refused(name: Any) -> None:
+    with pytest.raises(TypeError, match="a task's name must be a text"):
+        shared_task(name=name)(lambda: None)
+    with pytest.raises(TypeError, match="a task's name must be a text"):
+        app.register_task(type("Odd", (Task,), {"name": name}))
+
+
+@pytest.mark.parametrize("option", ["time_limit", "soft_time_limit"])
+@pytest.mark.parametrize("limit", [-1, float("nan"), float("inf"), pytest.param(10**400, id="large"), "5"])
+def test_a_time_limit_that_is_none_is_refused(option: str, limit: Any) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be a number of seconds above 0"):
+        shared_task(**{option: limit})
+
+
+def test_a_time_limit_of_zero_is_no_limit() -> None:
+    assert shared_task(time_limit=0, soft_time_limit=None)(lambda: None)
+
+
 def test_with_bind_the_first_argument_is_the_task() -> None:
     @shared_task(bind=True)
     def whoami(self: Task[..., Any], x: int) -> tuple[Any, int]:

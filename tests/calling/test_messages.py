@@ -3,7 +3,7 @@
 import json
 import logging
 import uuid
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -105,19 +105,40 @@ def test_without_enable_utc_a_naive_eta_is_in_the_zone_of_the_settings(
         ({"countdown": float("nan")}, ValueError, "countdown is out of range"),
         ({"countdown": -(2**31) - 1}, ValueError, "countdown is out of range"),
         ({"countdown": 1e12}, ValueError, "countdown is out of range"),
+        ({"countdown": 10**400}, ValueError, "countdown is out of range"),
+        ({"countdown": 10**5000}, ValueError, "countdown is out of range"),
+        ({"countdown": Decimal("sNaN")}, ValueError, "countdown is out of range"),
+        ({"countdown": ""}, TypeError, "countdown must be a number of seconds"),
+        ({"countdown": False}, TypeError, "countdown must be a number of seconds"),
         ({"eta": 5}, TypeError, "for a number of seconds use countdown"),
         ({"eta": "tomorrow"}, ValueError, "eta must be a datetime or an ISO 8601 text"),
         ({"expires": "soon"}, ValueError, "expires must be a datetime or an ISO 8601 text"),
         ({"expires": [1]}, TypeError, "expires must be a number of seconds"),
+        ({"expires": 10**400}, ValueError, "expires is out of range"),
+        ({"expires": float("-inf")}, ValueError, "expires is out of range"),
+        ({"expires": float("nan")}, ValueError, "expires is out of range"),
         ({"priority": 40_000}, ValueError, "priority must be from -32768 to 32767"),
+        ({"priority": 10**5000}, ValueError, "priority must be from -32768 to 32767"),
         ({"priority": "high"}, ValueError, "priority must be a whole number"),
         ({"queue": ""}, ValueError, "queue must be the name of a queue"),
         ({"queue": "a\0b"}, ValueError, "queue must be the name of a queue"),
+        ({"queue": "a\ud800"}, ValueError, "queue must be the name of a queue"),
         ({"task_id": 5}, TypeError, "task_id must be"),
+        ({"task_id": 10**5000}, TypeError, "task_id must be"),
+        ({"root_id": 5}, TypeError, "root_id must be the id of a task"),
+        ({"retries": "x"}, TypeError, "retries must be a whole number, not 'x'"),
+        ({"retries": True}, TypeError, "retries must be a whole number, not True"),
+        ({"retries": -1}, ValueError, "retries must be from 0 to"),
+        ({"retries": 2**31 - 1}, ValueError, "retries must be from 0 to"),
         ({"headers": [1]}, TypeError, "headers must be a mapping"),
         ({"headers": {"x": object()}}, EncodeError, "object"),
         ({"time_limit": 0}, ValueError, "time_limit must be a number of seconds above 0"),
         ({"soft_time_limit": -1}, ValueError, "soft_time_limit must be a number of seconds above 0"),
+        ({"time_limit": 10**400}, ValueError, "time_limit must be a number of seconds above 0"),
+        ({"time_limit": float("inf")}, ValueError, "time_limit must be a number of seconds above 0"),
+        ({"soft_time_limit": float("nan")}, ValueError, "soft_time_limit must be a number of seconds above 0"),
+        ({"soft_time_limit": "5"}, ValueError, "soft_time_limit must be a number of seconds above 0"),
+        ({"time_limit": True}, ValueError, "time_limit must be a number of seconds above 0"),
         ({"time_limit": 5, "soft_time_limit": 6}, ValueError, "must not be above time_limit"),
         ({"serializer": "xml"}, ImproperlyConfigured, "no serializer is called 'xml'"),
         ({"compression": "rar"}, ImproperlyConfigured, "no compression is called 'rar'"),
@@ -155,6 +176,22 @@ def test_the_tasks_expiry_holds_where_the_call_names_none() -> None:
 
     assert message_of(brief).expires_in == 30.0
     assert message_of(brief, expires=5).expires_in == 5.0
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))])
+@pytest.mark.parametrize("end", [datetime.min, datetime.max])  # noqa: DTZ901
+def test_an_end_of_the_calendar_is_an_instant_that_every_zone_can_show(
+    add: Task[..., Any], run: Runner, end: datetime, zone: tzinfo
+) -> None:
+    seen: list[Any] = []
+
+    @shared_task(bind=True, name="shop.see")
+    def see(self: Task[..., Any]) -> None:
+        seen.append(self.request.eta)
+
+    assert run(see, eta=end.replace(tzinfo=zone)).state == "SUCCESS"
+    assert seen == [datetime.fromtimestamp(message_of(add, eta=end.replace(tzinfo=zone)).eta or 0, UTC).isoformat()]
+    assert abs(datetime.fromisoformat(seen[0]).replace(tzinfo=None) - end) < timedelta(days=2)
 
 
 @pytest.mark.parametrize("expires", [-5, datetime(2000, 1, 1, tzinfo=UTC)])

@@ -8,6 +8,7 @@ import pytest
 from djtasks import Task, current_task, shared_task, signals, tracer
 from djtasks.exceptions import (
     ContentDisallowed,
+    DecodeError,
     EncodeError,
     Ignore,
     InvalidTaskError,
@@ -241,8 +242,8 @@ def test_a_content_type_that_is_not_accepted_is_a_failure(run: Runner) -> None:
 @pytest.mark.parametrize("body", [b"{}", b"[1]", b"[1,{}]", b'[[],"x"]', b"\xff", b"", b"[" * 100_000])
 def test_a_broken_body_is_a_failure(run: Runner, body: bytes) -> None:
     outcome = run(fail, changes={"body": body})
-    assert outcome.state == "FAILURE"
-    assert error_of(outcome)
+    assert (outcome.state, outcome.again) == ("FAILURE", None)
+    assert isinstance(error_of(outcome), DecodeError | InvalidTaskError)
 
 
 def test_a_body_of_the_wrong_shape_is_called_malformed(run: Runner) -> None:

@@ -1,6 +1,8 @@
 """System checks."""
 
 import copy
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import LazySettings
-from django.core.checks import registry
+from django.core.checks import registry, run_checks
 from django.db.utils import ConnectionHandler
 
 from djtasks import checks
@@ -16,6 +18,7 @@ from djtasks.checks import check_deployment, check_settings
 from djtasks.registry import TaskRegistry
 from djtasks.serializers.optional import library
 from djtasks.task import Task
+from testproject.postgres.shared import CHECKOUT
 
 POSTGRES: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "NAME": "x"}
 
@@ -46,6 +49,52 @@ def test_the_checks_are_registered_with_django(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("django.core.checks.register", fresh.register)
     checks.register_checks()
     assert fresh.tags_available(deployment_checks=True) >= {"djtasks"}
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({}, []),
+        ({"TASK_TIME_LIMT": 5}, ["djtasks.E001"]),
+        ({"TASK_TIME_LIMIT": -1}, ["djtasks.E001"]),
+        ({"TASK_TIME_LIMIT": 10**400}, ["djtasks.E001"]),
+        ({"TASK_SOFT_TIME_LIMIT": 20, "TASK_TIME_LIMIT": 10}, ["djtasks.E001"]),
+        ({"TASK_SERIALIZER": "jsn"}, ["djtasks.E007"]),
+    ],
+)
+def test_django_finds_what_is_wrong_by_our_tag(
+    settings: LazySettings, values: dict[str, Any], found: list[str]
+) -> None:
+    settings.DJTASKS = values
+    assert [message.id for message in run_checks(tags=["djtasks"])] == found
+
+
+def manage_check(**environment: str) -> tuple[int, str]:
+    """The exit code of `manage.py check`, and what it says."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=CHECKOUT,
+        env={**os.environ, "EXTRA_APPS": "", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_manage_py_check_says_it_in_words() -> None:
+    code, said = manage_check(DJTASKS='{"TASK_TIME_LIMT": 5}')
+    assert code == 1
+    assert "?: (djtasks.E001) DJTASKS['TASK_TIME_LIMT'] is not a setting." in said
+    assert "HINT: Did you mean 'TASK_TIME_LIMIT'?" in said
+    assert "Traceback" not in said
+
+
+def test_manage_py_check_refuses_a_database_that_is_not_postgresql() -> None:
+    code, said = manage_check(DATABASE_URL="sqlite:///:memory:")
+    assert code == 1
+    assert "?: (djtasks.E003) The tasks' database, 'default', is sqlite, not PostgreSQL." in said
+    assert "Traceback" not in said
 
 
 def test_a_misspelt_setting_is_an_error_with_a_guess(settings: LazySettings) -> None:
@@ -128,6 +177,11 @@ def test_a_missing_library_is_an_error_that_says_how_to_install_it(
     settings.DJTASKS = {"TASK_SERIALIZER": "msgpack", "ACCEPT_CONTENT": ["json", "msgpack"]}
     [message] = check_settings()
     assert (message.id, "pip install 'djtasks[msgpack]'" in str(message.msg)) == ("djtasks.E007", True)
+    settings.DJTASKS = {"ACCEPT_CONTENT": ["json", "application/x-msgpack"]}
+    [message] = check_settings()
+    assert (message.id, "pip install 'djtasks[msgpack]'" in str(message.msg)) == ("djtasks.E009", True)
+    settings.DJTASKS = {"TASK_SERIALIZER": "msgpack", "ACCEPT_CONTENT": ["msgpack", "jsn"], "RESULT_SERIALIZER": "json"}
+    assert [message.id for message in check_settings()] == ["djtasks.E007", "djtasks.E008", "djtasks.E009"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,25 @@ from djtasks.conf.options import FORMERLY, KINDS
 from djtasks.exceptions import ImproperlyConfigured
 
 
+class Shy:
+    """Cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class Shier(Shy):
+    """Cannot be compared either, nor called, nor asked for anything."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("no attributes")
+
+
 def hints(raw: Any) -> list[str]:
     return [problem.hint for problem in problems(raw)]
 
@@ -154,6 +173,28 @@ def test_no_name_is_both_a_setting_and_foreign() -> None:
         ("TASK_TIME_LIMIT", "60"),
         ("TASK_TIME_LIMIT", float("nan")),
         ("TASK_TIME_LIMIT", float("inf")),
+        pytest.param("TASK_TIME_LIMIT", 10**400, id="TASK_TIME_LIMIT-large"),
+        pytest.param("TASK_TIME_LIMIT", 10**5000, id="TASK_TIME_LIMIT-too long to be shown"),
+        ("TASK_TIME_LIMIT", 1e10),
+        pytest.param("TASK_MAX_CRASHES", 10**400, id="TASK_MAX_CRASHES-large"),
+        pytest.param("RESULT_EXPIRES", 10**400, id="RESULT_EXPIRES-large"),
+        ("RESULT_EXPIRES", timedelta.max),
+        ("PAYLOAD_MAX_BYTES", 0),
+        pytest.param("WORKER_CONCURRENCY", 10**5000, id="WORKER_CONCURRENCY-too long to be shown"),
+        ("WORKER_HEARTBEAT_INTERVAL", 0.05),
+        pytest.param("WORKER_HEARTBEAT_INTERVAL", 10**400, id="WORKER_HEARTBEAT_INTERVAL-large"),
+        ("WORKER_POLL_INTERVAL", 3601),
+        ("WORKER_DEAD_AFTER", 86401),
+        ("WORKER_PREFETCH_MULTIPLIER", -1),
+        pytest.param("WORKER_SOFT_SHUTDOWN_TIMEOUT", 10**400, id="WORKER_SOFT_SHUTDOWN_TIMEOUT-large"),
+        pytest.param(
+            "WORKER_REDIRECT_STDOUTS_LEVEL", 10**5000, id="WORKER_REDIRECT_STDOUTS_LEVEL-too long to be shown"
+        ),
+        ("TASK_PUBLISH_RETRY_POLICY", {"interval_start": 10**400}),
+        ("TASK_PUBLISH_RETRY_POLICY", {Shy(): 1}),
+        ("TASK_QUEUES", {"a": Shy()}),
+        ("TASK_DEFAULT_QUEUE", "a\ud800"),
+        ("TASK_DEFAULT_QUEUE", Shy()),
         ("TASK_DEFAULT_PRIORITY", 32768),
         ("TASK_DEFAULT_PRIORITY", -32769),
         ("TASK_DEFAULT_QUEUE", "q" * 201),
@@ -191,6 +232,19 @@ def test_a_value_that_does_not_fit_is_an_error_that_names_the_setting(key: str, 
     assert problem.level == "error"
     assert problem.text.startswith(f"DJTASKS[{key!r}] ")
     assert problem.hint
+
+
+@pytest.mark.parametrize("key", KINDS)
+@pytest.mark.parametrize("kind", [object, Shy, Shier])
+def test_no_setting_takes_just_anything(key: str, kind: type) -> None:
+    [problem] = problems({key: kind()})
+    assert (problem.level, problem.key) == ("error", key)
+    assert problem.text.startswith(f"DJTASKS[{key!r}] ")
+
+
+def test_problems_says_what_is_wrong_with_a_key_that_cannot_be_shown() -> None:
+    [problem] = problems({Shy(): 1})
+    assert problem.text == "DJTASKS has the key <Shy object: its repr raised RuntimeError>, which is no text."
 
 
 @pytest.mark.parametrize(

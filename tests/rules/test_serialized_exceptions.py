@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djtasks import serializers
-from djtasks.exceptions import ImproperlyConfigured, Reject, Retry, SoftTimeLimitExceeded, TaskRevokedError
+from djtasks.exceptions import (
+    ImproperlyConfigured,
+    Reject,
+    Retry,
+    SoftTimeLimitExceeded,
+    TaskRevokedError,
+    WorkerTerminate,
+)
 from djtasks.serializers.exceptions import (
     LENGTH_MAX,
     decode_exception,
@@ -156,6 +163,39 @@ def test_a_class_that_can_neither_be_called_nor_stood_in_for_keeps_name_and_text
 
 def test_an_exception_without_a_text_does_no_harm() -> None:
     assert isinstance(there_and_back(Silent("x")), Silent)
+
+
+@pytest.mark.parametrize("raised", [ValueError, SystemExit, GeneratorExit])
+def test_whatever_an_exception_s_methods_raise_it_is_stored_and_read(raised: type[BaseException]) -> None:
+    class Leaving(Exception):
+        def __repr__(self) -> str:
+            raise raised
+
+        __str__ = __reduce__ = __repr__
+
+    class Value:
+        __json__ = __repr__ = Leaving.__repr__
+
+    read = there_and_back(Leaving(Value()))
+    assert type(read).__qualname__.endswith("Leaving")
+    assert str(read) == f"<Leaving object: its repr raised {raised.__name__}>"
+    assert read.args == (f"<Value object: its repr raised {raised.__name__}>",)
+
+
+def test_a_constructor_that_wants_to_leave_does_not_take_the_reader_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = exception_to_data(Formatted("tea"))
+    monkeypatch.setattr(Formatted, "__init__", lambda *args: sys.exit(3))
+    assert str(exception_from_data(stored)) == "no tea here"
+
+
+@pytest.mark.parametrize("fatal", [KeyboardInterrupt, WorkerTerminate])
+def test_what_is_to_end_the_process_ends_it_while_an_exception_is_stored(fatal: type[BaseException]) -> None:
+    class Ending(Exception):
+        def __str__(self) -> str:
+            raise fatal
+
+    with pytest.raises(fatal):
+        exception_to_data(Ending())
 
 
 def test_a_group_of_exceptions_keeps_its_text() -> None:

@@ -5,6 +5,7 @@ import datetime
 import decimal
 import enum
 import json
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -210,6 +211,39 @@ def test_a_body_that_is_nested_too_deeply_is_a_decode_error() -> None:
     for body in (b"[" * 200_000, b"[" * 200_000 + b"]" * 200_000):
         with pytest.raises(DecodeError):
             loads(body, "application/json", ["json"])
+
+
+@pytest.mark.parametrize("body", [b"[", b"- ", b"? ", b"[{a: "])
+def test_yaml_that_is_nested_too_deeply_is_a_decode_error_and_not_the_end_of_the_process(body: bytes) -> None:
+    code = f"""if True:
+        from djtasks.exceptions import DecodeError
+        from djtasks.serializers import loads
+        try:
+            loads({body!r} * 100_000, "application/x-yaml", ["yaml"])
+        except DecodeError as error:
+            assert str(error) == "yaml cannot decode the bytes: the value is nested too deeply", error
+        else:
+            raise AssertionError("it was read")
+    """
+    # In another process, which a reader without a bound would take with it.
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("depth", [200, 500])
+def test_yaml_is_read_as_deep_as_it_can_be_written(depth: int) -> None:
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    text = dumps(value, "yaml")[1] if depth < 300 else b"[" * depth + b"]" * depth
+    read = loads(text, "application/x-yaml", ["yaml"])
+    for _ in range(depth - 1):
+        [read] = read
+    assert read == []
+
+
+def test_a_long_yaml_of_little_depth_is_read() -> None:
+    value = [{"a": [1, {"b": []}]} for _ in range(1000)]
+    assert loads(dumps(value, "yaml")[1], "application/x-yaml", ["yaml"]) == value
 
 
 def test_a_value_that_contains_itself_is_an_encode_error() -> None:

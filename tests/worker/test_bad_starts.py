@@ -1,5 +1,6 @@
 """A worker that cannot do what it is told does not start, and says why in one sentence."""
 
+import os
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,21 +23,49 @@ class Start(NamedTuple):
     settings: Mapping[str, Any] = MappingProxyType({})
 
 
+SQLITE = {"DATABASE_URL": "sqlite:///:memory:"}
+NO_MSGPACK = {"PYTHONPATH": "{without}"}
 STARTS = {
     "an unreachable database": Start((), "cannot be reached", {"DATABASE_URL": "postgres://x:x@127.0.0.1:1/x"}),
-    "a database that is no PostgreSQL": Start((), "PostgreSQL", {"DATABASE_URL": "sqlite:///:memory:"}),
+    "a database that is no PostgreSQL": Start((), "(djtasks.E003) The tasks' database, 'default', is sqlite", SQLITE),
+    "a database that nobody looked at": Start(
+        ("--skip-checks",), "djtasks needs PostgreSQL, but DATABASES['default'] is sqlite", SQLITE
+    ),
     "a wrong password": Start((), "password authentication failed", {"DATABASE_URL": "{wrong}"}),
     "missing migrations": Start((), "run `manage.py migrate` first", {"DATABASE_URL": "{empty}"}),
-    "an unknown pool": Start(("-P", "gevents"), "invalid choice: 'gevents'"),
+    "an unknown pool": Start(("-P", "thread"), "there is no pool 'thread'; did you mean 'threads'?"),
+    "a pool that is to come": Start(
+        ("-P", "gevent"), "the gevent pool is not part of this version of djtasks; choose prefork, threads or solo"
+    ),
+    "a serializer without its library": Start(
+        (),
+        "install it with: pip install 'djtasks[msgpack]'",
+        NO_MSGPACK,
+        {"TASK_SERIALIZER": "msgpack", "ACCEPT_CONTENT": ["msgpack"]},
+    ),
+    "content that could not be read": Start(
+        (),
+        "(djtasks.E009) DJTASKS['ACCEPT_CONTENT']: there is no msgpack here; install it with: pip install",
+        NO_MSGPACK,
+        {"ACCEPT_CONTENT": ["json", "msgpack"]},
+    ),
+    "a limit that the pool cannot keep": Start(
+        ("-P", "threads"), "or drop it, or TASK_TIME_LIMIT in DJTASKS", settings={"TASK_TIME_LIMIT": 5}
+    ),
+    "more than the pool can run": Start(
+        ("-P", "solo"), "drop --concurrency 2, or WORKER_CONCURRENCY in DJTASKS", settings={"WORKER_CONCURRENCY": 2}
+    ),
     "contradictory limits": Start(("--soft-time-limit", "9", "--time-limit", "5"), "would never be reached"),
     "a log file that cannot be": Start(("-f", "/nowhere/at/all.log"), "/nowhere/at/all.log"),
-    "a misspelt setting": Start((), "WORKER_POOL", settings={"WORKER_POLL": "threads"}),
+    "a misspelt setting": Start((), "Did you mean 'WORKER_POOL'?", settings={"WORKER_POLL": "threads"}),
 }
 
 
 @pytest.fixture(scope="module")
-def addresses(database: str) -> Iterator[dict[str, str]]:
-    """A database without our tables, and an address with a wrong password."""
+def addresses(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A database without our tables, an address with a wrong password, and a path on which there is no msgpack."""
+    without = tmp_path_factory.mktemp("without")
+    (without / "msgpack.py").write_text("raise ImportError('there is no msgpack here')")
     base, _, name = database.rpartition("/")
     scheme, _, rest = base.partition("://")
     empty = sql.Identifier(f"{name}_empty")
@@ -45,6 +74,7 @@ def addresses(database: str) -> Iterator[dict[str, str]]:
         yield {
             "empty": f"{base}/{name}_empty",
             "wrong": f"{scheme}://postgres:wrong@{rest.rpartition('@')[2]}/{name}",
+            "without": os.pathsep.join([str(without), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(empty))
 
@@ -78,6 +108,8 @@ def test_a_worker_that_cannot_start_ends_with_one_sentence_that_says_why_and_lea
         (["-Q", "a", "-X", "a"], "no queue is left to consume"),
         (["--time-limit", "0"], "--time-limit must be more than 0 seconds, not 0.0"),
         (["--time-limit", "nan"], "--time-limit must be more than 0 seconds, not nan"),
+        (["--time-limit", "inf"], "--time-limit must be 1000000000 seconds at most, not inf"),
+        (["-P", "solo", "--soft-time-limit", "1e300"], "--soft-time-limit must be 1000000000 seconds at most, not 1e+"),
         (["--soft-time-limit", "-1"], "--soft-time-limit must be more than 0 seconds, not -1.0"),
         (["-P", "threads", "--time-limit", "5"], "the threads pool cannot keep --time-limit (5.0)"),
         (["-P", "threads", "--soft-time-limit", "5"], "the threads pool cannot keep --soft-time-limit (5.0)"),
@@ -89,10 +121,37 @@ def test_a_worker_that_cannot_start_ends_with_one_sentence_that_says_why_and_lea
         (["--max-memory-per-child", "-1"], "--max-memory-per-child must be at least 1, not -1"),
         (["--prefetch-multiplier", "-1"], "--prefetch-multiplier must be at least 0, not -1"),
         (["-l", "LOUD"], "--loglevel: 'LOUD' is no logging level"),
+        (["-P", "gevent"], "the gevent pool is not part of this version of djtasks; choose prefork, threads or solo"),
+        (["-P", "eventlet"], "the eventlet pool is not part of this version"),
+        (["-P", "gevents"], "there is no pool 'gevents'; choose prefork, threads or solo"),
+        (["-P", "preform"], "there is no pool 'preform'; did you mean 'prefork'?"),
+        # What a terminal hands over for bytes that are no UTF-8.
+        (["-Q", "a\udcff"], "--queues: each must be the name of a queue"),
+        (["-Q", "q" * 201], "--queues: each must be the name of a queue"),
+        (["-n", "a\udcff@b"], "--hostname must be a text that UTF-8 can carry"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_with_the_reason(options: list[str], says: str) -> None:
     with pytest.raises(CommandError) as refused:
+        call_command("runworker", *options)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "says"),
+    [
+        ({"TASK_TIME_LIMIT": 5}, ["-P", "threads"], "the threads pool cannot keep --time-limit (5.0)"),
+        ({"TASK_TIME_LIMIT": 5}, ["-P", "solo"], "the solo pool cannot keep --time-limit (5.0)"),
+        ({"TASK_SOFT_TIME_LIMIT": 5}, ["-P", "threads"], "the threads pool cannot keep --soft-time-limit (5.0)"),
+        ({"TASK_SOFT_TIME_LIMIT": 5}, ["--time-limit", "3"], "would never be reached before --time-limit 3.0"),
+        ({"WORKER_MAX_TASKS_PER_CHILD": 5}, ["-P", "threads"], "cannot keep --max-tasks-per-child (5)"),
+        ({"WORKER_CONCURRENCY": 2}, ["-P", "solo"], "the solo pool runs one task at a time; drop --concurrency 2"),
+    ],
+)
+def test_an_option_that_contradicts_a_setting_is_refused(
+    settings: dict[str, Any], options: list[str], says: str
+) -> None:
+    with override_settings(DJTASKS=settings), pytest.raises(CommandError) as refused:
         call_command("runworker", *options)
     assert says in str(refused.value)
 

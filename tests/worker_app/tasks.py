@@ -105,6 +105,40 @@ def fail(text: str) -> NoReturn:
     raise ValueError(text)
 
 
+class Unspeakable(Exception):
+    """Has a text, but cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@shared_task
+def fail_unspeakably(text: str) -> NoReturn:
+    """Raise what cannot be shown."""
+    raise Unspeakable(text)
+
+
+@shared_task
+def odd() -> object:
+    """Return what cannot be stored."""
+    return object()
+
+
+@shared_task
+def dig(depth: int) -> list[Any]:
+    """Return a list in a list in a list."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@shared_task
+def much(size: int) -> str:
+    """Return so many characters."""
+    return "x" * size
+
+
 @shared_task(bind=True, max_retries=3)
 def retried(self: Any) -> int:
     """Succeed at the third run."""
