@@ -66,7 +66,7 @@ format: $(READY) ## let ruff format and repair what it can
 
 types: $(READY) ## mypy --strict
 	$(SAY) "Checking types with mypy"
-	@$(VENV)/bin/mypy --strict djtasks testproject
+	@$(VENV)/bin/mypy --strict djtasks testproject benchmarks
 
 layers: $(READY) ## import-linter: imports point down the floors
 	$(SAY) "Checking the floors with import-linter"

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from djtasks.app import Celery as Celery
     from djtasks.app import app as app
+    from djtasks.appstate import current_app as current_app
+    from djtasks.awaiting import allow_join_result as allow_join_result
+    from djtasks.canvas.signature import Signature as Signature
+    from djtasks.canvas.signature import maybe_signature as maybe_signature
+    from djtasks.canvas.signature import signature as signature
+    from djtasks.canvas.signature import subtask as subtask
     from djtasks.current import current_task as current_task
     from djtasks.decorators import shared_task as shared_task
     from djtasks.decorators import task as task
     from djtasks.eager import EagerResult as EagerResult
     from djtasks.result import AsyncResult as AsyncResult
-    from djtasks.result import allow_join_result as allow_join_result
+    from djtasks.routing import Exchange as Exchange
+    from djtasks.routing import Queue as Queue
     from djtasks.task import Task as Task
 
 __version__ = "0.1.0"
@@ -26,11 +33,18 @@ _HOMES = {
     "AsyncResult": "result",
     "Celery": "app",
     "EagerResult": "eager",
+    "Exchange": "routing",
+    "Queue": "routing",
     "Task": "task",
-    "allow_join_result": "result",
+    "allow_join_result": "awaiting",
     "app": "app",
+    "Signature": "canvas.signature",
+    "current_app": "appstate",
     "current_task": "current",
+    "maybe_signature": "canvas.signature",
     "shared_task": "decorators",
+    "signature": "canvas.signature",
+    "subtask": "canvas.signature",
     "task": "decorators",
 }
 
@@ -38,12 +52,19 @@ __all__ = [
     "AsyncResult",
     "Celery",
     "EagerResult",
+    "Exchange",
+    "Queue",
+    "Signature",
     "Task",
     "__version__",
     "allow_join_result",
     "app",
+    "current_app",
     "current_task",
+    "maybe_signature",
     "shared_task",
+    "signature",
+    "subtask",
     "task",
 ]
 

@@ -3,7 +3,10 @@
 from django.apps import AppConfig
 
 # Imported here so that tasks have their `app` as soon as Django has been set up.
-import djtasks.app  # noqa: F401
+import djtasks.builtins
+import djtasks.errbacks
+import djtasks.http  # noqa: F401
+from djtasks.app import set_up
 from djtasks.checks import register_checks
 from djtasks.registry import autodiscover
 
@@ -19,3 +22,4 @@ class DjtasksConfig(AppConfig):
         """Django has loaded all models."""
         register_checks()
         autodiscover()
+        set_up()

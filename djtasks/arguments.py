@@ -50,6 +50,39 @@ def checker(fun: Callable[..., Any], name: str) -> Check:
     return check
 
 
+def anew(
+    fun: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    new_args: Sequence[Any] | None,
+    new_kwargs: Mapping[str, Any] | None,
+) -> tuple[Any, Any]:
+    """The arguments of `fun` in its next run, when this one had `args` and `kwargs` and a retry names others.
+
+    What is None stays. Where only one of them is new, it takes the place of what the other one says of the same
+    parameters, however those were given.
+    """
+    if (new_args is None) is (new_kwargs is None):
+        return (args, kwargs) if new_args is None else (new_args, new_kwargs)
+    try:
+        signature = inspect.signature(fun)
+    except (TypeError, ValueError):
+        return (args if new_args is None else new_args), (kwargs if new_kwargs is None else new_kwargs)
+    if new_args is not None:
+        positional = [each for each in signature.parameters.values() if each.kind in _POSITIONAL][: len(new_args)]
+        filled = {each.name for each in positional if each.kind is each.POSITIONAL_OR_KEYWORD}
+        return new_args, {name: value for name, value in kwargs.items() if name not in filled}
+    try:
+        bound = signature.bind_partial(*args)
+    except TypeError:
+        return args, new_kwargs
+    left = dict(new_kwargs or {})
+    for name in tuple(left):
+        if name in bound.arguments and signature.parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            bound.arguments[name] = left.pop(name)
+    return bound.args, {**bound.kwargs, **left}
+
+
 def _anything(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     return None
 

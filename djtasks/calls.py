@@ -4,12 +4,14 @@ import difflib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, TypedDict
 
+from djtasks import masking
 from djtasks.conf import settings
 from djtasks.conf.kinds import SECONDS_MAX, is_limit
 from djtasks.current import Frame
@@ -63,6 +65,11 @@ class CallOptions(TypedDict, total=False):
     parent_id: str | None
     retries: int
     add_to_parent: bool
+    #: See the attributes of `Task`.
+    unique: bool | None
+    unique_key: str | Callable[..., str] | None
+    on_conflict: str | None
+    concurrency_key: str | Callable[..., str] | None
     # A message broker's: `routing_key` finds the queue, some become `request.properties`, the rest mean nothing here.
     routing_key: str | None
     exchange: Any
@@ -83,21 +90,24 @@ class CallOptions(TypedDict, total=False):
     timestamp: Any
     type: str | None
     user_id: str | None
-    # Workflows, which are still to come.
+    #: A signature, or a list of them: what is sent when the task has succeeded, and when it has failed.
     link: Any
     link_error: Any
-    chain: Any
-    chord: Any
+    #: The same as `link`.
+    callback: Any
     group_id: str | None
     group_index: int | None
-    stamped_headers: Any
-    stamps: Any
+    #: The names of the options that are stamps.
+    stamped_headers: Sequence[str] | None
+    stamps: Mapping[str, Any] | None
+    # Workflows, which are still to come.
+    chain: Any
+    chord: Any
 
 
-_CANVAS = frozenset(
-    {"link", "link_error", "chain", "chord", "group_id", "group_index", "stamped_headers", "stamps", "callback"}
-)
-_PROPERTIES = (
+_CANVAS = frozenset({"chain", "chord"})
+#: Options that become `request.properties`.
+PROPERTIES = (
     "app_id",
     "cluster_id",
     "correlation_id",
@@ -119,22 +129,29 @@ _SAID = (
     "reply_to",
 )
 _IDS = ("root_id", "parent_id")
-_HEADER_OPTIONS = frozenset({*_SAID, *_PROPERTIES, "headers", "time_limit", "soft_time_limit"})
-_OPTIONS = frozenset(CallOptions.__annotations__) - _CANVAS
+_LINKS = ("link", "link_error", "callback")
+_STAMPS = ("stamped_headers", "stamps")
+_HEADER_OPTIONS = frozenset(
+    {*_SAID, *PROPERTIES, *_LINKS, *_STAMPS, "headers", "time_limit", "soft_time_limit", "group_id", "group_index"}
+)
+#: "hooked" is our own: the names of the headers that hooks have added.
+_OPTIONS = frozenset({*CallOptions.__annotations__, "hooked"}) - _CANVAS
 
 
 def check(options: Mapping[str, Any]) -> None:
     """Raise TypeError for an option that there is not, NotSupportedYet for one that is still to come."""
     if _OPTIONS.issuperset(options):
         return
+    stamps = options.get("stamped_headers") or ()
     for name in options.keys() - _OPTIONS:
         if name in _CANVAS:
             if options[name] is not None and options[name] != []:
-                instead = " (nor is it one of Celery's: there it would be link=)" if name == "callback" else ""
                 raise NotSupportedYet(
-                    f"the option {name!r} belongs to workflows, which djtasks does not have yet{instead};"
-                    " call the next task at the end of this one"
+                    f"the option {name!r} belongs to workflows, which djtasks does not have yet;"
+                    " give what is to follow as link="
                 )
+            continue
+        if name in stamps:
             continue
         near = difflib.get_close_matches(name, _OPTIONS, n=1)
         raise TypeError(f"apply_async() has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -181,8 +198,13 @@ def instant(value: Any, what: str) -> float:
 
 
 def start(countdown: Any, eta: Any) -> tuple[float | None, float | None]:
-    """When to run at the earliest, as (countdown, eta); at most one of them is not None."""
+    """When to run at the earliest, as (countdown, eta); at most one of them is not None.
+
+    Raises TypeError, and ValueError for what is out of range; a negative countdown is.
+    """
     if countdown is not None and (wait := seconds(countdown, "countdown")):
+        if wait < 0:
+            raise ValueError(f"countdown must not be negative, and is {safe_repr(countdown, 200)} seconds")
         return wait, None
     return (None, None) if eta is None else (None, instant(eta, "eta"))
 
@@ -253,10 +275,12 @@ def headers(options: Mapping[str, Any], task: Any, frame: Frame | None, own_id: 
 
     `own_id` is the caller's own text for an id. Raises EncodeError, TypeError, ValueError.
     """
-    if own_id is None and _HEADER_OPTIONS.isdisjoint(options):
+    sensitive = None if task is None else masking.of(task)
+    if own_id is None and sensitive is None and _HEADER_OPTIONS.isdisjoint(options):
         time_limits(options, task)
         return lineage(frame)
-    said: dict[str, Any] = {}
+    # Before all else: who reads only the beginning of long headers finds it there.
+    said: dict[str, Any] = {} if sensitive is None else {"sensitive": sensitive}
     if frame is not None:
         said["root_id"] = frame.request.root_id or frame.request.id
         said["parent_id"] = frame.request.id
@@ -269,13 +293,55 @@ def headers(options: Mapping[str, Any], task: Any, frame: Frame | None, own_id: 
         said["timelimit"] = limits
     if own_id is not None:
         said["task_id"] = own_id
-    if properties := {key: options[key] for key in _PROPERTIES if options.get(key) is not None}:
+    if properties := {key: options[key] for key in PROPERTIES if options.get(key) is not None}:
         said["properties"] = properties
     if own := options.get("headers"):
         if not isinstance(own, Mapping):
             raise TypeError(f"headers must be a mapping, not {safe_repr(own, 200)}")
         said["headers"] = dict(own)
+        if hooked := options.get("hooked"):
+            said["hooked"] = hooked
+    if not _MORE.isdisjoint(options):
+        _say_more(said, options)
     return dumps(said, "json")[1].decode() if said else None
+
+
+_MORE = frozenset({*_LINKS, *_STAMPS, "group_id", "group_index"})
+
+
+def _say_more(said: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """What is to follow a call, the group that it is of, and its stamps."""
+    if options.get("callback") is not None:
+        warnings.warn("the option 'callback' is called 'link'", DeprecationWarning, stacklevel=7)
+    if callbacks := [*_signatures(options, "link"), *_signatures(options, "callback")]:
+        said["callbacks"] = callbacks
+    if errbacks := _signatures(options, "link_error"):
+        said["errbacks"] = errbacks
+    if (group := options.get("group_id")) is not None:
+        said["group"] = group
+    if (index := options.get("group_index")) is not None:
+        said["group_index"] = index
+    if names := options.get("stamped_headers"):
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"stamped_headers must be a list of names, not {safe_repr(names, 200)}")
+        stamps = {name: options[name] for name in names if name in options}
+        said["stamped_headers"], said["stamps"] = list(names), {**(options.get("stamps") or {}), **stamps}
+
+
+def _signatures(options: Mapping[str, Any], option: str) -> list[Any]:
+    """The signatures that the option holds, as a list. Raises TypeError for what is none."""
+    given = options.get(option)
+    if given is None:
+        return []
+    found = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
+    for each in found:
+        if not isinstance(each, Mapping) or not isinstance(each.get("task"), str):
+            what = f"; write {each.name}.s()" if hasattr(each, "apply_async") and hasattr(each, "name") else ""
+            raise TypeError(f"{option} takes signatures, not {safe_repr(each, 200)}{what}")
+        if each.get("subtask_type") is not None:
+            raise NotSupportedYet(f"{option} takes signatures of tasks; chains, groups and chords are still to come")
+        check(each.get("options") or {})
+    return found
 
 
 def check_arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:

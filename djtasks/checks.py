@@ -1,6 +1,7 @@
 """System checks: what is wrong with the settings, said by `manage.py check` before a worker or a call meets it."""
 
 import contextlib
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,14 +10,24 @@ from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.connection import ConnectionDoesNotExist
 
-from djtasks import compression, routing, serializers
-from djtasks.conf import problems, settings
+from djtasks import annotations, appstate, atomic, compression, keys, masking, routing, serializers
+from djtasks.conf import layers, problems, settings
 from djtasks.exceptions import EncodeError, ImproperlyConfigured
 from djtasks.registry import tasks
+from djtasks.serializers import auth
+from djtasks.task import Task
 
 Message = checks.CheckMessage
 _TAG = "djtasks"
-_ACKS = ("acks_on_failure", "acks_on_timeout", "acks_on_failure_or_timeout")
+_GOVERNED = (
+    "rate_limit",
+    "global_rate_limit",
+    "global_rate_key",
+    "concurrency_key",
+    "max_concurrency",
+    "unique_key",
+    "on_conflict",
+)
 
 
 def register_checks() -> None:
@@ -30,7 +41,19 @@ def check_settings(app_configs: object = None, **kwargs: object) -> list[Message
     found = list(_problems())
     if any(message.level >= checks.ERROR for message in found):
         return found
-    parts: Sequence[Callable[[], Iterator[Message]]] = (_database, _content, _compression, _routes, _limits, _tasks)
+    parts: Sequence[Callable[[], Iterator[Message]]] = (
+        _database,
+        _content,
+        _compression,
+        _routes,
+        _limits,
+        _limits_of_tasks,
+        _annotations,
+        _sensitive,
+        _atomic,
+        _mails,
+        _tasks,
+    )
     return [*found, *(message for part in parts for message in part())]
 
 
@@ -50,7 +73,7 @@ def check_deployment(app_configs: object = None, **kwargs: object) -> list[Messa
 
 def _problems() -> Iterator[Message]:
     ignored = []
-    for problem in problems(getattr(django_settings, "DJTASKS", {})):
+    for problem in problems(layers.raw()):
         if problem.level == "error":
             yield checks.Error(problem.text, hint=problem.hint, id="djtasks.E001")
         elif problem.level == "warning":
@@ -127,6 +150,10 @@ def _content() -> Iterator[Message]:
     named = set()
     for written, read in (("TASK_SERIALIZER", "ACCEPT_CONTENT"), ("RESULT_SERIALIZER", "RESULT_ACCEPT_CONTENT")):
         name, accepted = getattr(settings, written), getattr(settings, read)
+        if name == auth.NAME and written == "RESULT_SERIALIZER":
+            text = "DJTASKS['RESULT_SERIALIZER'] is 'auth', and only calls are signed."
+            yield checks.Error(text, hint="Take json, or another one.", id="djtasks.E030")
+            continue
         try:
             _try(name)
         except ImproperlyConfigured as error:
@@ -143,6 +170,11 @@ def _content() -> Iterator[Message]:
             if name not in named:
                 hint = "Take it out, or install or register it where every process imports it."
                 yield checks.Error(f"DJTASKS['ACCEPT_CONTENT']: {error}.", hint=hint, id="djtasks.E009")
+    others = [name for name in settings.ACCEPT_CONTENT if name not in auth.NAMES]
+    if settings.TASK_SERIALIZER == auth.NAME and others and len(others) < len(settings.ACCEPT_CONTENT):
+        text = f"DJTASKS['TASK_SERIALIZER'] is 'auth', but ACCEPT_CONTENT lets unsigned calls in: {', '.join(others)}."
+        hint = "Once no unsigned call waits any more, make it ['auth']: a signature that may be missing proves nothing."
+        yield checks.Warning(text, hint=hint, id="djtasks.W030")
 
 
 def _compression() -> Iterator[Message]:
@@ -170,18 +202,74 @@ def _routes() -> Iterator[Message]:
 
 
 def _limits() -> Iterator[Message]:
-    if settings.WORKER_POOL != "prefork" and (settings.TASK_TIME_LIMIT or settings.TASK_SOFT_TIME_LIMIT):
-        text = f"DJTASKS sets time limits, which the pool {settings.WORKER_POOL!r} cannot keep."
-        hint = "Only prefork can stop a running task; take it as WORKER_POOL, or take the limits out."
+    if settings.WORKER_POOL == "solo" and settings.TASK_TIME_LIMIT:
+        text = f"DJTASKS sets TASK_TIME_LIMIT, which the pool {settings.WORKER_POOL!r} cannot keep."
+        hint = "Take prefork, or threads, as WORKER_POOL, or take the limit out."
         yield checks.Warning(text, hint=hint, id="djtasks.W004")
 
 
-def _tasks() -> Iterator[Message]:
-    """Options of Celery's that a task may carry, and that are not kept yet: nobody should rely on them."""
+def _limits_of_tasks() -> Iterator[Message]:
+    """A soft limit above the hard one, where one is the task's and the other the settings'."""
     for name in tasks.names():
         task = tasks[name]
-        said = ["rate_limit"] if task.rate_limit else []
-        said += [option for option in _ACKS if getattr(task, option) is False]
-        if said:
-            text = f"The task {name!r} sets {', '.join(said)}, which djtasks does not have yet."
-            yield checks.Warning(text, hint="It runs as if nothing had been said.", id="djtasks.W005")
+        hard, soft = task.time_limit or settings.TASK_TIME_LIMIT, task.soft_time_limit or settings.TASK_SOFT_TIME_LIMIT
+        if hard and soft and soft > hard:
+            own = ", ".join(key for key in ("time_limit", "soft_time_limit") if getattr(task, key))
+            text = (
+                f"The soft time limit of the task {name!r}, {soft:g} s, is above its hard one, {hard:g} s (own: {own})."
+            )
+            hint = "The soft one could never act: make it the smaller one."
+            yield checks.Warning(text, hint=hint, id="djtasks.W022")
+
+
+def _annotations() -> Iterator[Message]:
+    """What TASK_ANNOTATIONS say that no task can have, or that is no option of a task."""
+    for problem in appstate.problems:
+        yield checks.Error(f"DJTASKS['TASK_ANNOTATIONS']: {problem}.", id="djtasks.E020")
+    for name, values in annotations.named(settings.TASK_ANNOTATIONS):
+        if name != "*" and name not in tasks:
+            text = f"DJTASKS['TASK_ANNOTATIONS'] names {name!r}, which is no task here."
+            near = difflib.get_close_matches(name, tasks.names(), n=1)
+            yield checks.Warning(text, hint=f"Did you mean {near[0]!r}?" if near else None, id="djtasks.W020")
+        for key in values:
+            if not hasattr(Task, key.removeprefix("@")) and (
+                near := difflib.get_close_matches(key, dir(Task), n=1, cutoff=0.8)
+            ):
+                text = f"DJTASKS['TASK_ANNOTATIONS']: {key!r} is no option of a task."
+                yield checks.Warning(text, hint=f"Did you mean {near[0]!r}?", id="djtasks.W021")
+
+
+def _atomic() -> Iterator[Message]:
+    """A promise that one transaction cannot keep."""
+    for name in tasks.names():
+        if (why := atomic.problem(tasks[name])) is not None:
+            yield checks.Error(f"{why[:1].upper()}{why[1:]}.", id="djtasks.E050")
+
+
+def _sensitive() -> Iterator[Message]:
+    """A sensitive argument that is misspelt would hide nothing."""
+    for name in tasks.names():
+        try:
+            masking.of(tasks[name])
+        except (TypeError, ValueError) as error:
+            hint = "Name parameters of the task, or say sensitive=True for all of them."
+            yield checks.Error(f"{str(error)[:1].upper()}{str(error)[1:]}.", hint=hint, id="djtasks.E040")
+
+
+def _mails() -> Iterator[Message]:
+    if settings.TASK_ERROR_EMAILS and settings.TASK_ERROR_EMAILS_TO is None and not django_settings.ADMINS:
+        text = "DJTASKS['TASK_ERROR_EMAILS'] is on, and nobody is in ADMINS."
+        hint = "Put addresses into ADMINS, or into TASK_ERROR_EMAILS_TO."
+        yield checks.Warning(text, hint=hint, id="djtasks.W040")
+
+
+def _tasks() -> Iterator[Message]:
+    """What tasks say of their rates and limits, which attributes and annotations say as well as the decorator."""
+    for name in tasks.names():
+        task = tasks[name]
+        said = {option: getattr(task, option) for option in _GOVERNED}
+        try:
+            keys.check_options(said)
+        except (TypeError, ValueError) as error:
+            hint = "Correct it where the task is defined, or in TASK_ANNOTATIONS."
+            yield checks.Error(f"The task {name!r}: {error}.", hint=hint, id="djtasks.E060")

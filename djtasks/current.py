@@ -10,15 +10,39 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from djtasks import masking
+from djtasks.conf import settings
 from djtasks.conf.kinds import is_limit
 from djtasks.exceptions import DecodeError, InvalidTaskError, safe_repr
 from djtasks.messages import Again, Claimed, Progress
+from djtasks.proxies import Proxy
+from djtasks.registry import tasks
 from djtasks.serializers.json import loads
 
 Reporter = Callable[[Progress], None]
 
 #: Where `update_state` goes when the frame names no reporter of its own: a child process sets it once, at its start.
 reporter: Reporter | None = None
+
+
+_NONE = (None, None)
+
+
+class _Known:
+    """What a request says when it was not told: worked out, in a run, when it is asked for; None outside of one."""
+
+    __slots__ = ("_find",)
+
+    def __init__(self, find: "Callable[[Context], Any]") -> None:
+        self._find = find
+
+    def __get__(self, request: "Context | None", owner: type) -> Any:
+        return None if request is None or request.called_directly else self._find(request)
+
+
+def _limit_of(request: "Context", name: str) -> float | None:
+    limit = getattr(tasks.get(request.task or ""), name, None) or getattr(settings, f"TASK_{name.upper()}")
+    return limit if is_limit(limit) else None
 
 
 class Context:
@@ -50,17 +74,19 @@ class Context:
     eta: str | None = None
     #: ISO 8601, in UTC.
     expires: str | None = None
-    #: [hard, soft] seconds of this call, or None.
-    timelimit: list[float | None] | None = None
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
+    #: Seconds, in a run: what the call says, else the task, else the settings.
+    time_limit: Any = _Known(lambda request: _limit_of(request, "time_limit"))
+    soft_time_limit: Any = _Known(lambda request: _limit_of(request, "soft_time_limit"))
+    #: In a run: both of them, [hard, soft].
+    timelimit: Any = _Known(lambda request: [request.time_limit, request.soft_time_limit])
     #: None: the task and the settings decide.
     ignore_result: bool | None = None
     shadow: str | None = None
     argsrepr: str | None = None
     kwargsrepr: str | None = None
     headers: dict[str, Any] | None = None
-    properties: dict[str, Any] | None = None
+    #: A message broker's.
+    properties: Any = _Known(lambda request: {"correlation_id": request.id, "reply_to": request.reply_to or ""})
     origin: str | None = None
     reply_to: str | None = None
     correlation_id: str | None = None
@@ -68,6 +94,10 @@ class Context:
     stamped_headers: list[str] | None = None
     stamps: dict[str, Any] | None = None
     taskset: str | None = None
+    #: Which arguments nobody may read, as `djtasks.masking` writes it.
+    sensitive: Any = None
+    #: The headers that receivers of `before_task_publish` added.
+    hooked: list[str] | None = None
     logfile: str | None = None
     loglevel: int | None = None
     utc: bool = True
@@ -79,8 +109,12 @@ class Context:
         self.__dict__ = kwargs
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """As a dict's `update`."""
-        self.__dict__.update(*args, **kwargs)
+        """As a dict's `update`; a new `timelimit` is also the new limits."""
+        new = dict(*args, **kwargs)
+        self.__dict__.update(new)
+        if "timelimit" in new:
+            pair = new["timelimit"]
+            self.time_limit, self.soft_time_limit = pair if isinstance(pair, list | tuple) and len(pair) == 2 else _NONE
 
     def clear(self) -> None:
         """Forget all that is known."""
@@ -89,6 +123,33 @@ class Context:
     def get(self, key: str, default: Any = None) -> Any:
         """The attribute of this name, or `default` when there is none."""
         return getattr(self, key, default)
+
+    def as_execution_options(self) -> dict[str, Any]:
+        """The options of a call which this run could be that of."""
+        hard, soft = self.timelimit or _NONE
+        options = {
+            "task_id": self.id,
+            "root_id": self.root_id,
+            "parent_id": self.parent_id,
+            "group_id": self.group,
+            "group_index": self.group_index,
+            "shadow": self.shadow,
+            "chord": self.chord,
+            "chain": self.chain,
+            "link": self.callbacks,
+            "link_error": self.errbacks,
+            "expires": self.expires,
+            "soft_time_limit": soft,
+            "time_limit": hard,
+            "headers": self.headers,
+            "retries": self.retries,
+            "reply_to": self.reply_to,
+            "origin": self.origin,
+        }
+        if self.stamped_headers is not None and self.stamps is not None:
+            options["stamped_headers"] = self.stamped_headers
+            options |= {key: value for key, value in self.stamps.items() if key in self.stamped_headers}
+        return options
 
     @property
     def children(self) -> list[Any]:
@@ -100,7 +161,11 @@ class Context:
         raise AttributeError(f"the request of a task has no {name!r}")
 
     def __repr__(self) -> str:
-        return f"<Context: {self.__dict__!r}>"
+        shown = self.__dict__
+        if self.sensitive:
+            args, kwargs = masking.mask(self.sensitive, self.args, self.kwargs)
+            shown = {**shown, "args": args, "kwargs": kwargs}
+        return f"<Context: {shown!r}>"
 
 
 def context_of(message: Claimed, args: Any, kwargs: Any, hostname: str) -> Context:
@@ -123,7 +188,7 @@ def context_of(message: Claimed, args: Any, kwargs: Any, hostname: str) -> Conte
             "exchange": "",
             "routing_key": message.queue,
             "priority": message.priority,
-            "redelivered": message.crashes > 0,
+            "redelivered": message.redelivered or message.crashes > 0,
         },
     )
     if message.eta is not None:
@@ -169,9 +234,12 @@ def _take_headers(request: Context, headers: dict[str, Any]) -> None:
     task_id = headers.pop("task_id", None)
     if task_id is not None:
         request.id = request.root_id = request.correlation_id = task_id
+    for key in ("callbacks", "errbacks"):
+        if not isinstance(headers.get(key, []), list):
+            raise InvalidTaskError(f"the {key} of a message must be a list, not {safe_repr(headers[key], 200)}")
     request.__dict__.update(headers)
-    if request.timelimit is not None:
-        _take_limits(request, request.timelimit)
+    if "timelimit" in headers and headers["timelimit"] is not None:
+        _take_limits(request, headers["timelimit"])
     if request.group:
         request.taskset = request.group
 
@@ -180,7 +248,12 @@ def _take_limits(request: Context, limits: object) -> None:
     if not isinstance(limits, list) or len(limits) != 2:
         raise InvalidTaskError(f"the time limits of a message must be [hard, soft], not {safe_repr(limits, 200)}")
     # What can be no limit is none, for the worker as well.
-    request.time_limit, request.soft_time_limit = (each if is_limit(each) else None for each in limits)
+    hard, soft = (each if is_limit(each) else None for each in limits)
+    if hard is not None:
+        request.time_limit = hard
+    if soft is not None:
+        request.soft_time_limit = soft
+    del request.__dict__["timelimit"]
 
 
 class Frame:
@@ -191,8 +264,10 @@ class Frame:
         "began",
         "clock",
         "entered",
+        "finished",
         "max_retries",
         "message",
+        "owner",
         "previous",
         "reporter",
         "request",
@@ -207,12 +282,17 @@ class Frame:
         message: Claimed | None = None,
         reporter: Reporter | None = None,
         entered: bool = False,
+        owner: int | None = None,
     ) -> None:
         self.task = task
         self.request = request
         #: What is run; None for a function call.
         self.message = message
         self.reporter = reporter
+        #: The incarnation of the worker that holds the message; None where nobody does.
+        self.owner = owner
+        #: The run has written its own end.
+        self.finished = False
         #: The task's code has been reached: calling the task now is a function call inside it.
         self.entered = entered
         #: What `retry()` asked for.
@@ -261,6 +341,16 @@ def running() -> Frame | None:
     return frame
 
 
+def hider() -> masking.Hide | None:
+    """What takes the sensitive arguments of the task now running out of a text; None when it has none."""
+    frame = running()
+    if frame is None:
+        return None
+    request = frame.request
+    said = request.sensitive or masking.of(frame.task)
+    return masking.hider(said, request.args, request.kwargs) if said else None
+
+
 def get_current_task() -> Any:
     """The task now running, or None."""
     frame = _top.get()
@@ -287,39 +377,6 @@ def report(progress: Progress) -> bool:
         return False
     send(progress)
     return True
-
-
-class Proxy:
-    """Stands for what `find` returns, at the moment it is used; false and equal to None when that is None."""
-
-    __slots__ = ("_find",)
-
-    def __init__(self, find: Callable[[], Any]) -> None:
-        object.__setattr__(self, "_find", find)
-
-    def _get_current_object(self) -> Any:
-        return self._find()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._find(), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._find(), name, value)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._find()(*args, **kwargs)
-
-    def __bool__(self) -> bool:
-        return bool(self._find())
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self._find() == other)
-
-    def __hash__(self) -> int:
-        return hash(self._find())
-
-    def __repr__(self) -> str:
-        return repr(self._find())
 
 
 #: The task now running; false outside of one.

@@ -4,13 +4,26 @@ import difflib
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
-from djtasks.calls import NotSupportedYet, check_limit
+from djtasks import appstate, keys
+from djtasks.calls import check_limit
 from djtasks.registry import check_name, tasks
 from djtasks.task import Task
+from djtasks.validation import Models
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +52,13 @@ class TaskOptions(TypedDict, total=False):
     retry_backoff_max: float
     retry_jitter: bool
     rate_limit: str | float | None
+    global_rate_limit: str | float | None
+    global_rate_key: str | Callable[..., str] | None
+    concurrency_key: str | Callable[..., str] | None
+    max_concurrency: int | None
+    unique: bool | None
+    unique_key: str | Callable[..., str] | None
+    on_conflict: str | None
     time_limit: float | None
     soft_time_limit: float | None
     ignore_result: bool | None
@@ -50,6 +70,7 @@ class TaskOptions(TypedDict, total=False):
     acks_on_timeout: bool | None
     acks_on_failure_or_timeout: bool | None
     reject_on_worker_lost: bool | None
+    atomic: bool | str
     track_started: bool | None
     throws: Exceptions
     expires: float | timedelta | datetime | None
@@ -61,8 +82,49 @@ class TaskOptions(TypedDict, total=False):
     trail: bool
     send_events: bool
     resultrepr_maxsize: int
+    sensitive: bool | str | Sequence[str]
+    error_emails: bool | None
+    #: Validate arguments that are annotated with pydantic's models, and dump one that is returned.
+    pydantic: bool
+    pydantic_strict: bool
+    pydantic_context: Mapping[str, Any] | None
+    pydantic_dump_kwargs: Mapping[str, Any] | None
     shared: bool
     lazy: bool
+
+
+if TYPE_CHECKING:
+
+    class AsyncTask(Task[P, R]):
+        """A task whose function is `async def`, and R what it returns when it is awaited.
+
+        Called as a function it is that coroutine; else it is a task as any other.
+        """
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+            ...
+
+    class _Of(Protocol):
+        """Makes a task of a function."""
+
+        @overload
+        def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+
+        @overload
+        def __call__(self, fun: Callable[P, R], /) -> Task[P, R]: ...
+
+    class _OfBound(Protocol):
+        """Makes a task of a function whose first argument is the task."""
+
+        @overload
+        def __call__(self, fun: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+
+        @overload
+        def __call__(self, fun: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
+else:
+    # A matter of types alone: a base class of one's own may be any Task.
+    AsyncTask = _Of = _OfBound = Task
 
 
 _OPTIONS = frozenset(TaskOptions.__annotations__) | {"bind"}
@@ -90,21 +152,27 @@ class TaskDecorator:
     returned.
     """
 
-    def __init__(self, naming: Naming = task_name) -> None:
-        self._naming = naming
+    def __init__(
+        self,
+        naming: Naming = task_name,
+        app: Any = None,
+        base: type[Task[..., Any]] = Task,
+        typing: bool = True,
+    ) -> None:
+        """`base` is the class of tasks that name none, `typing` whether the arguments of their calls are checked."""
+        self._naming, self._app, self._base, self._typing = naming, app, base, typing
+
+    @overload
+    def __call__(self, fun: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
 
     @overload
     def __call__(self, fun: Callable[P, R], /) -> Task[P, R]: ...
 
     @overload
-    def __call__(
-        self, /, *, bind: Literal[True], **options: Unpack[TaskOptions]
-    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+    def __call__(self, /, *, bind: Literal[True], **options: Unpack[TaskOptions]) -> _OfBound: ...
 
     @overload
-    def __call__(
-        self, /, *, bind: Literal[False] = False, **options: Unpack[TaskOptions]
-    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def __call__(self, /, *, bind: Literal[False] = False, **options: Unpack[TaskOptions]) -> _Of: ...
 
     def __call__(self, /, *functions: Any, **options: Any) -> Any:
         """Raises TypeError for what is no function and for what cannot be a task's name, ValueError for what is no time
@@ -114,10 +182,16 @@ class TaskDecorator:
             raise TypeError(f"@task takes one function, and got {len(functions)} arguments")
         if not functions:
             _check_options(options)
-            return lambda function: _task_of(function, self._naming, options)
+            return lambda function: self._task_of(function, options)
         if not callable(functions[0]):
             raise TypeError(f"@task takes a function, not {functions[0]!r}; options are given by name")
-        return _task_of(functions[0], self._naming, options)
+        return self._task_of(functions[0], options)
+
+    def _task_of(self, function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+        options = {"base": self._base, **options}
+        if not self._typing:
+            options.setdefault("typing", False)
+        return _task_of(function, self._naming, options, self._app)
 
 
 #: Celery's name for the decorator that needs no app.
@@ -126,7 +200,7 @@ shared_task = TaskDecorator()
 task = shared_task
 
 
-def register_task(task: Any, naming: Naming = task_name) -> Any:
+def register_task(task: Any, naming: Naming = task_name, app: Any = None) -> Any:
     """Register a task of a class of one's own, given as instance or as class; returns the instance.
 
     Raises TypeError when it is no Task, or has a name that no task can have.
@@ -138,22 +212,22 @@ def register_task(task: Any, naming: Naming = task_name) -> Any:
         made.name = naming(type(made).__name__, type(made).__module__)
     check_name(made.name)
     tasks[made.name] = made
+    made.bind(app)
     return made
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
     for option in options.keys() - _OPTIONS:
-        if option.startswith("pydantic"):
-            raise NotSupportedYet(f"the option {option!r} is not supported yet; validate in the task itself")
         if near := difflib.get_close_matches(option, _OPTIONS, n=1, cutoff=0.85):
             warnings.warn(f"a task has no option {option!r}; did you mean {near[0]!r}?", RuntimeWarning, stacklevel=4)
+    keys.check_options(options)
     for option in ("time_limit", "soft_time_limit"):
         # 0 is none, as in the settings.
         if (limit := options.get(option)) != 0:
             check_limit(limit, option)
 
 
-def _task_of(function: Callable[..., Any], naming: Naming, options: Mapping[str, Any]) -> Any:
+def _task_of(function: Callable[..., Any], naming: Naming, options: Mapping[str, Any], app: Any = None) -> Any:
     if not callable(function):
         raise TypeError(f"@task takes a function, not {function!r}")
     attributes = dict(options)
@@ -169,6 +243,9 @@ def _task_of(function: Callable[..., Any], naming: Naming, options: Mapping[str,
     if name in tasks:
         _warn_of_another(tasks[name], function, name)
         return tasks[name]
+    if (models := _models(function, name, bind, attributes)) is not None:
+        attributes |= {"_models": models, "dumps_models": True}
+        function = models.wrapped()
     run = function if bind else staticmethod(function)
     attributes |= {
         "name": name,
@@ -185,7 +262,16 @@ def _task_of(function: Callable[..., Any], naming: Naming, options: Mapping[str,
     made = type(function_name, (base,), attributes)()
     made = finish(made) if finish is not None else made
     tasks[name] = made
+    if isinstance(made, Task):
+        made.bind(app)
     return made
+
+
+def _models(function: Callable[..., Any], name: str, bind: bool, attributes: dict[str, Any]) -> Models | None:
+    """What `pydantic=True` and its fellows ask for, taken out of the options."""
+    wanted = attributes.pop("pydantic", False)
+    strict, context, dump = (attributes.pop(f"pydantic_{each}", None) for each in ("strict", "context", "dump_kwargs"))
+    return Models(function, name, bind, bool(strict), context, dump, appstate.current) if wanted else None
 
 
 def _classes(value: Any) -> tuple[Any, ...]:

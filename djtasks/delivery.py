@@ -9,30 +9,33 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import psycopg
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from djtasks import keyed, rings
 from djtasks.backoff import intervals
 from djtasks.conf import settings
 from djtasks.db import messages as table
 from djtasks.db import notify, results
-from djtasks.db.connections import LOST, Connection, Link, borrow, direct, pooled
+from djtasks.db.connections import LOST, Connection, Link, borrow, direct, pooled, reason
 from djtasks.db.pipe import Pipe, Question, ask
 from djtasks.exceptions import EnqueueUncertain
+from djtasks.exceptions import OperationalError as TaskOperationalError
 from djtasks.messages import Message
 
 logger = logging.getLogger("djtasks.outbox")
 
-#: A message whose time comes sooner than this rings a sleeping worker, which then sleeps no longer than until then.
-SOON = 2.0
 #: As Django says it, and as psycopg does: the connection is gone, or never came to be.
 _LOST = (OperationalError, InterfaceError, *LOST)
+
+
+class NotEnqueued(TaskOperationalError, OperationalError):
+    """The database could not be reached, or did not answer: Django's error as well as ours, and Celery's."""
 
 
 class Posting(NamedTuple):
@@ -104,12 +107,19 @@ class _Private(threading.local):
 _private = _Private()
 
 
+def close() -> None:
+    """Close the connection that this thread keeps for what it writes beside its transactions, if there is one."""
+    if _private.pid == os.getpid():
+        _private.link.close()
+
+
 def write(messages: Sequence[Message], posting: Posting) -> None:
     """Write through Django's connection; ring at once, or when its transaction commits."""
     conn = borrow()
     if in_transaction(conn):
         _insert(conn, messages, posting)
-        _ring_later(conn, messages)
+        rings.ring_later(conn, messages)
+        rings.admit_later(conn, messages)
     else:
         _commit(_Lent(conn), messages, posting)
 
@@ -135,7 +145,11 @@ def write_many(parts: Iterable[Sequence[Message]], posting: Posting) -> None:
             if sent is not None:
                 arriving, sent = sent, None
                 way.arrive(arriving, posting)
-            sent = way.send(part)
+            if keyed.keyed(part):
+                with borrow().wrap_database_errors:
+                    _commit(way, part, posting)
+            else:
+                sent = way.send(part)
     finally:
         try:
             if sent is not None:
@@ -161,7 +175,7 @@ class _Streaming:
         with borrow().wrap_database_errors:
             try:
                 sent.pipe = Pipe(self.connect(), prepares=not pooled(borrow()))
-                queues, count = _runnable(part)
+                queues, count = rings.runnable(part)
                 sent.insert = table.enqueuing(part)
                 sent.pipe.send(sent.insert, *([notify.ringing(queues, count)] if count else []))
             except LOST as error:
@@ -179,7 +193,7 @@ class _Streaming:
                     sent.insert.answer()
             except LOST as error:
                 if not posting.retry:
-                    raise
+                    raise NotEnqueued(reason(error)) from error
                 logger.warning("An enqueue failed (%s); trying again", str(error).strip())
                 self.lost()
                 _commit(self, sent.messages, posting, sent.began)
@@ -212,7 +226,7 @@ def _commit(
             conn = way.connect()
             if uncertain:
                 _repeat(way, conn, messages, posting, began)
-            elif posting.anew:
+            elif posting.anew or keyed.keyed(messages):
                 with way.begin():
                     _insert(conn, messages, posting)
             elif _in_one_trip(conn, messages):
@@ -225,12 +239,14 @@ def _commit(
                 waits = intervals({**settings.TASK_PUBLISH_RETRY_POLICY, **(posting.policy or {})})
             wait = next(waits, None)
             if not posting.retry or wait is None:
-                raise
+                raise NotEnqueued(reason(error)) from error
             uncertain = uncertain or conn is not None
             logger.warning("An enqueue failed (%s); trying again", str(error).strip())
             way.lost()
         time.sleep(wait)
-    _ring_now(conn, messages)
+    rings.ring_now(conn, messages)
+    if wanted := keyed.definitions(messages):
+        rings.admit(conn, wanted, way.begin)
 
 
 def _in_one_trip(conn: BaseDatabaseWrapper | psycopg.Connection, messages: Sequence[Message]) -> bool:
@@ -238,7 +254,7 @@ def _in_one_trip(conn: BaseDatabaseWrapper | psycopg.Connection, messages: Seque
     driver = direct(conn)
     if driver is None:
         return False
-    queues, count = _runnable(messages)
+    queues, count = rings.runnable(messages)
     ring = [notify.ringing(queues, count)] if count else []
     with conn.wrap_database_errors if isinstance(conn, BaseDatabaseWrapper) else contextlib.nullcontext():
         insert = table.enqueuing(messages)
@@ -249,15 +265,15 @@ def _in_one_trip(conn: BaseDatabaseWrapper | psycopg.Connection, messages: Seque
                 raise
             # It is written; only the ring was lost, with the connection.
             conn.close()
-            _not_rung(error)
+            rings.not_rung(error)
         insert.answer()
     if ring and ring[0].error is not None:
-        _not_rung(ring[0].error)
+        rings.not_rung(ring[0].error)
     return True
 
 
 def _insert(conn: Connection, messages: Sequence[Message], posting: Posting) -> None:
-    written = table.enqueue(conn, messages)
+    written = keyed.write(conn, messages) if keyed.unique(messages) else table.enqueue(conn, messages)
     if posting.anew and written:
         results.forget_ended(conn, sorted(written))
 
@@ -277,7 +293,7 @@ def _repeat(
 
 def _insert_again(conn: Connection, messages: Sequence[Message], posting: Posting, began: float) -> None:
     """`began` is when the first attempt was made, in monotonic seconds. Raises _Ended, EnqueueUncertain."""
-    written = sorted(table.enqueue(conn, messages))
+    written = sorted(keyed.write(conn, messages) if keyed.unique(messages) else table.enqueue(conn, messages))
     if not written:
         return
     if posting.ignore_result:
@@ -293,92 +309,3 @@ def _insert_again(conn: Connection, messages: Sequence[Message], posting: Postin
         raise _Ended(ended)
     if posting.anew:
         results.forget_ended(conn, written)
-
-
-# -- ringing ------------------------------------------------------------------------------------------------------
-
-
-class _Ring:
-    """Rings the workers of these queues after the commit: a callback of which Django holds the only reference.
-
-    There is one for each savepoint, since that may be rolled back; the first one to be called rings for all.
-    """
-
-    __slots__ = ("__weakref__", "conn", "count", "queues", "savepoints")
-
-    def __init__(self, conn: BaseDatabaseWrapper, savepoints: Sequence[str]) -> None:
-        self.conn = conn
-        self.savepoints = savepoints
-        self.queues: set[str] = set()
-        self.count = 0
-
-    def __call__(self) -> None:
-        if not self.count:
-            return
-        queues: set[str] = set()
-        count = 0
-        for ref in _rings.pop(self.conn, ()):
-            if (ring := ref()) is not None:
-                queues |= ring.queues
-                count += ring.count
-                ring.count = 0
-        _ring(self.conn, queues, count)
-
-
-_rings: "weakref.WeakKeyDictionary[BaseDatabaseWrapper, list[weakref.ref[_Ring]]]" = weakref.WeakKeyDictionary()
-
-
-def _runnable(messages: Sequence[Message]) -> tuple[set[str], int]:
-    """The queues of the messages that may run at once or very soon, and how many those are."""
-    latest = time.time() + SOON
-    queues: set[str] = set()
-    count = 0
-    for message in messages:
-        if message.countdown is not None:
-            soon = message.countdown < SOON
-        else:
-            soon = message.eta is None or message.eta < latest
-        if soon:
-            queues.add(message.queue)
-            count += 1
-    return queues, count
-
-
-def _ring_now(conn: Connection, messages: Sequence[Message]) -> None:
-    queues, count = _runnable(messages)
-    if count:
-        _ring(conn, queues, count)
-
-
-def _ring_later(conn: BaseDatabaseWrapper, messages: Sequence[Message]) -> None:
-    """Ring when the transaction commits; what a rolled-back savepoint wrote rings nobody."""
-    queues, count = _runnable(messages)
-    if not count:
-        return
-    if not conn.in_atomic_block:
-        # Autocommit is off: nobody tells us of the commit. A notification is sent by it, too.
-        _ring(conn, queues, count)
-        return
-    rings = _rings.setdefault(conn, [])
-    while rings and rings[-1]() is None:
-        rings.pop()
-    savepoints = [savepoint for savepoint in conn.savepoint_ids if savepoint]
-    ring = rings[-1]() if rings else None
-    if ring is None or ring.savepoints != savepoints:
-        ring = _Ring(conn, savepoints)
-        conn.on_commit(ring, robust=True)
-        rings.append(weakref.ref(ring))
-    ring.queues |= queues
-    ring.count += count
-
-
-def _ring(conn: Connection, queues: set[str], count: int) -> None:
-    try:
-        notify.ring_workers(conn, queues, count)
-    except (DatabaseError, *LOST) as error:
-        _not_rung(error)
-
-
-def _not_rung(error: Exception) -> None:
-    """The message is there, and a worker's poll finds it."""
-    logger.warning("Could not ring a worker: %s", str(error).strip())

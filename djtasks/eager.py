@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from djtasks import calls
+from djtasks.awaiting import assert_will_not_block
+from djtasks.canvas import links
 from djtasks.conf import settings
 from djtasks.current import Context, Frame, context_of, running
 from djtasks.db.connections import borrow
@@ -15,7 +17,7 @@ from djtasks.execution import Run, execute
 from djtasks.ids import as_task_id, new_task_id
 from djtasks.messages import Claimed, Stored
 from djtasks.payload import pack_call, unpack_call, unpack_value
-from djtasks.result import AsyncResult, assert_will_not_block
+from djtasks.result import AsyncResult
 from djtasks.routing import route
 from djtasks.states import PENDING, PROPAGATE_STATES, READY_STATES, RETRY, REVOKED, SUCCESS
 
@@ -89,6 +91,10 @@ class EagerResult(AsyncResult[R_co]):
 
     wait = get
 
+    async def aget(self, *args: Any, **kwargs: Any) -> R_co:
+        """As `get`."""
+        return self.get(*args, **kwargs)
+
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R_co], Any] | None = None) -> R_co:
         """As `get`."""
         value: Any = self._ret
@@ -102,9 +108,10 @@ class EagerResult(AsyncResult[R_co]):
         answer: R_co = value
         return answer
 
-    def revoke(self, *args: Any, **kwargs: Any) -> None:
-        """Too late to stop anything: the state becomes REVOKED."""
+    def revoke(self, *args: Any, **options: Any) -> dict[str, str]:
+        """Too late to stop anything: it has run already, and its state becomes REVOKED, as with Celery."""
         self._state = str(REVOKED)
+        return {self.id: "done"}
 
     def forget(self) -> None:
         """Nothing to do, unless the result was stored."""
@@ -140,7 +147,9 @@ def apply(
     message = _message(task, own, args, kwargs, options, as_enqueued)
     kept = as_enqueued or settings.TASK_STORE_EAGER_RESULT
     if as_enqueued:
-        args, kwargs = unpack_call(message.body, message.content_type, message.content_encoding)
+        args, kwargs = unpack_call(
+            message.body, message.content_type, message.content_encoding, message.name, message.id, message.headers
+        )
     while True:
         request = _request(message, args, kwargs)
         frame = Frame(task, request, message if kept else None, None, task.runs_directly)
@@ -151,7 +160,12 @@ def apply(
         message = message._replace(retries=message.retries + 1)
         again = frame.again
         if as_enqueued and again is not None and again.body is not None:
-            args, kwargs = unpack_call(again.body, again.content_type or "", again.content_encoding or "")
+            said = message.headers if again.headers is None else again.headers
+            args, kwargs = unpack_call(
+                again.body, again.content_type or "", again.content_encoding or "", message.name, message.id, said
+            )
+    if request.callbacks and run.outcome.state == SUCCESS:
+        links.send(request, run.value)
     if settings.TASK_STORE_EAGER_RESULT:
         _store(message, run)
     if (settings.TASK_EAGER_PROPAGATES if throw is None else throw) and run.outcome.state in PROPAGATE_STATES:
@@ -169,11 +183,12 @@ def _message(
     """The message that a worker would have got."""
     task_id = as_task_id(own)
     queue, priority = route(task.name, args, kwargs, options, task)
+    headers = calls.headers(options, task, running(), None if task_id == str(own) else own)
     content_type, encoding, body = "", "", b""
     if packed:
         serializer = options.get("serializer") or task.serializer
         compression = options.get("compression") or task.compression
-        content_type, encoding, body = pack_call(task.name, args, kwargs, serializer, compression)
+        content_type, encoding, body = pack_call(task.name, args, kwargs, serializer, compression, task_id, headers)
     return Claimed(
         claim=0,
         id=task_id,
@@ -186,7 +201,7 @@ def _message(
         body=body,
         content_type=content_type,
         content_encoding=encoding,
-        headers=calls.headers(options, task, running(), None if task_id == str(own) else own),
+        headers=headers,
         eta=None,
         expires=None,
         created=time.time(),

@@ -4,6 +4,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+from djtasks.current import hider
 from djtasks.exceptions import FATAL, safe_repr
 
 #: Frames of these files stand at the top of every traceback and say nothing to a task's author.
@@ -64,6 +65,8 @@ def traceback_text(exception: BaseException) -> str:
     except BaseException:
         # An exception's own __str__, __cause__ or __notes__ can be broken in ways that traceback does not expect.
         text = safe_repr(exception)
+    if (hide := hider()) is not None:
+        text = hide(text)
     return storable(text[-_LONGEST:])
 
 

@@ -4,7 +4,7 @@ Names are Celery's wherever Celery has the error; the docstring of each class is
 """
 
 import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 
 class DjtasksError(Exception):
@@ -12,6 +12,46 @@ class DjtasksError(Exception):
 
     def __str__(self) -> str:
         return super().__str__() or (self.__doc__ or "").strip().splitlines()[0]
+
+
+#: Celery's name for it.
+CeleryError = DjtasksError
+
+
+class CeleryWarning(UserWarning):
+    """Something is probably not meant as it stands."""
+
+
+class AlwaysEagerIgnored(CeleryWarning, RuntimeWarning):
+    """`send_task()` enqueues although TASK_ALWAYS_EAGER is on."""
+
+
+class DuplicateNodenameWarning(CeleryWarning):
+    """Several workers have the same name."""
+
+
+class DuplicateTaskNameWarning(CeleryWarning):
+    """Two functions want to be the task of one name."""
+
+
+class FixupWarning(CeleryWarning):
+    """Something could not be fitted to its surroundings."""
+
+
+class NotConfigured(CeleryWarning):
+    """There are no settings."""
+
+
+class SecurityWarning(CeleryWarning):
+    """Something is done that could be unsafe."""
+
+
+class CDeprecationWarning(DeprecationWarning):
+    """This will go away."""
+
+
+class CPendingDeprecationWarning(PendingDeprecationWarning):
+    """This will go away one day."""
 
 
 class ImproperlyConfigured(DjtasksError):
@@ -50,6 +90,23 @@ class AlreadyRegistered(TaskError):
 
 class InvalidTaskError(TaskError):
     """The message of the task is malformed."""
+
+
+class IncompleteStream(TaskError):
+    """The end of a stream of data was not found."""
+
+
+class TaskAlreadyQueued(TaskError):
+    """A task with this unique key waits or runs already."""
+
+    def __init__(self, name: str = "", key: str = "", task_id: str = "") -> None:
+        super().__init__(name, key, task_id)
+        self.name, self.key = name, key
+        #: The task that has the key.
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return f"{self.name}: the task {self.task_id} has the unique key {self.key!r}, and waits or runs"
 
 
 class QueueNotFound(KeyError, TaskError):
@@ -167,11 +224,19 @@ class SoftTimeLimitExceeded(Exception):
         return f"SoftTimeLimitExceeded{self.args}"
 
 
-class BackendGetMetaError(DjtasksError):
+class BackendError(DjtasksError):
+    """The database of the results could not do what it was asked."""
+
+
+class BackendGetMetaError(BackendError):
     """The state of the task could not be read."""
 
 
-class TimeoutError(DjtasksError):  # noqa: A001 -- Celery's name
+class BackendStoreError(BackendError):
+    """The state of the task could not be stored."""
+
+
+class TimeoutError(TaskError):  # noqa: A001 -- Celery's name
     """The operation timed out."""
 
 
@@ -180,6 +245,14 @@ class ChordError(DjtasksError):
 
 
 # -- how a worker ends --------------------------------------------------------------------------------------------
+
+
+class CeleryCommandException(DjtasksError):
+    """A command failed; `exit_code` is what its process ends with."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
 
 
 class WorkerShutdown(SystemExit):
@@ -192,6 +265,11 @@ class WorkerTerminate(SystemExit):
 
 #: What ends the process rather than the task, wherever it is raised.
 FATAL = (KeyboardInterrupt, WorkerShutdown, WorkerTerminate)
+
+
+def reraise(tp: type[BaseException], value: BaseException, tb: Any = None) -> NoReturn:
+    """Raise `value`, with this traceback where it has another one."""
+    raise value if value.__traceback__ is tb else value.with_traceback(tb)
 
 
 def safe_repr(value: object, limit: int = 1024) -> str:

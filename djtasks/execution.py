@@ -9,19 +9,21 @@ tables.
 import logging
 import os
 import time
-from collections.abc import Callable
+from types import CoroutineType
 from typing import Any, NamedTuple
 
-from djtasks import signals
-from djtasks.arguments import takes
+from djtasks import acks, aio, atomic, signals
 from djtasks.backoff import exponential
+from djtasks.canvas import links
 from djtasks.conf import settings
 from djtasks.current import Frame, pop, push, report
 from djtasks.einfo import ExceptionInfo, hide_frames_of
 from djtasks.exceptions import FATAL, Ignore, Reject, Retry, safe_repr
 from djtasks.messages import Again, Outcome, Progress
 from djtasks.payload import Payload, pack_exception, pack_value
+from djtasks.reporting import report_of
 from djtasks.states import State
+from djtasks.telling import as_many_as_fit, log, send_failure, send_postrun, soft_limit_window, tell
 
 logger = logging.getLogger("djtasks.tracer")
 hide_frames_of(__file__)
@@ -31,18 +33,6 @@ _INFO = logging.INFO
 SUCCESS, FAILURE, RETRY = State.SUCCESS.value, State.FAILURE.value, State.RETRY.value
 IGNORED, REJECTED, STARTED = State.IGNORED.value, State.REJECTED.value, State.STARTED.value
 _NOTHING: Payload = ("application/json", "", b"")
-
-
-class SoftLimitWindow:
-    """Whether a task's author's code runs at this moment: the only place where a soft time limit may be raised."""
-
-    __slots__ = ("inside",)
-
-    def __init__(self) -> None:
-        self.inside = False
-
-
-soft_limit_window = SoftLimitWindow()
 
 
 class Run(NamedTuple):
@@ -87,16 +77,11 @@ def execute(frame: Frame) -> Run:
         if settings.TASK_TRACK_STARTED if task.track_started is None else task.track_started:
             _report_started(frame)
         try:
-            window.inside = True
-            task.before_start(request.id, args, kwargs)
-            value = task.run(*args, **kwargs) if frame.entered else task(*args, **kwargs)
-            window.inside = outside
-            packed = _packed(frame, value)
+            value, outcome = atomic.within(frame, _complete_or_ignored) if task.atomic else _complete(frame)
         except BaseException as error:
-            window.inside = outside
             run = _raised(frame, error)
         else:
-            run = _succeeded(frame, value, packed)
+            run = _succeeded(frame, value, outcome)
         if frame.again is not None and run.outcome.state != RETRY:
             run = _again_after_all(frame, run)
         return run
@@ -104,9 +89,37 @@ def execute(frame: Frame) -> Run:
         window.inside = outside
         try:
             if signals.task_postrun.receivers:
-                _postrun(frame, run)
+                send_postrun(frame, *((None, None) if run is None else (run.value, run.outcome.state)))
         finally:
             pop(frame)
+
+
+def _complete(frame: Frame) -> tuple[Any, Outcome]:
+    """Run the task's code: what it returned, and the outcome of that, with what follows it."""
+    task, request, window = frame.task, frame.request, soft_limit_window
+    args, kwargs, outside = request.args, request.kwargs, window.inside
+    try:
+        window.inside = True
+        said = task.before_start(request.id, args, kwargs)
+        if type(said) is CoroutineType:
+            aio.run(said)
+        value = task.run(*args, **kwargs) if frame.entered else task(*args, **kwargs)
+        if type(value) is CoroutineType:
+            value = aio.run(value)
+    finally:
+        window.inside = outside
+    outcome = _outcome(frame, SUCCESS, _packed(frame, value))
+    if request.callbacks and not request.is_eager:
+        outcome = outcome._replace(successors=links.callbacks(request, value))
+    return value, outcome
+
+
+def _complete_or_ignored(frame: Frame) -> tuple[Any, Outcome]:
+    """As `_complete`, for a transaction that is to be committed when the task raises Ignore."""
+    try:
+        return _complete(frame)
+    except Ignore as ignored:
+        return ignored, _outcome(frame, IGNORED, None)
 
 
 def _packed(frame: Frame, value: Any) -> Payload | None:
@@ -117,7 +130,7 @@ def _packed(frame: Frame, value: Any) -> Payload | None:
     if (size := len(packed[2])) > settings.RESULT_WARN_BYTES:
         line = "Task %(name)s[%(id)s] returned %(size)s bytes, over RESULT_WARN_BYTES (%(limit)s): "
         line += "store the data and return its key"
-        _log(logging.WARNING, line, frame, size=f"{size:,}", limit=f"{settings.RESULT_WARN_BYTES:,}")
+        log(logging.WARNING, line, frame, size=f"{size:,}", limit=f"{settings.RESULT_WARN_BYTES:,}")
     return packed
 
 
@@ -140,15 +153,14 @@ def _outcome(frame: Frame, state: str, packed: Payload | None, traceback: str | 
     )
 
 
-def _succeeded(frame: Frame, value: Any, packed: Payload | None) -> Run:
+def _succeeded(frame: Frame, value: Any, outcome: Outcome) -> Run:
     task, request = frame.task, frame.request
-    outcome = _outcome(frame, SUCCESS, packed)
     if not hasattr(task.on_success, "does_nothing"):
-        _tell(frame, task.on_success, value, request.id, request.args, request.kwargs)
+        tell(frame, task.on_success, value, request.id, request.args, request.kwargs)
     if signals.task_success.receivers:
         signals.task_success.send(task, result=value, runtime=outcome.runtime)
     if logger.isEnabledFor(_INFO):
-        _log(
+        log(
             _INFO,
             "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s",
             frame,
@@ -156,7 +168,7 @@ def _succeeded(frame: Frame, value: Any, packed: Payload | None) -> Run:
             return_value=safe_repr(value, task.resultrepr_maxsize),
         )
     if not hasattr(task.after_return, "does_nothing"):
-        _tell(frame, task.after_return, SUCCESS, value, request.id, request.args, request.kwargs, None)
+        tell(frame, task.after_return, SUCCESS, value, request.id, request.args, request.kwargs, None)
     return Run(outcome, value)
 
 
@@ -167,10 +179,13 @@ def _raised(frame: Frame, error: BaseException) -> Run:
     if isinstance(error, Retry):
         return _retried(frame, error)
     if isinstance(error, Ignore):
-        _log(_INFO, "Task %(name)s[%(id)s] ignored", frame)
-        return Run(_outcome(frame, IGNORED, None), error)
+        log(_INFO, "Task %(name)s[%(id)s] ignored", frame)
+        return Run(_outcome(frame, IGNORED, None)._replace(finished=frame.finished), error)
     if isinstance(error, Reject):
         return _rejected(frame, error)
+    if isinstance(error, atomic.Refused):
+        log(logging.WARNING, "Task %(name)s[%(id)s] was undone: %(exc)s", frame, exc=str(error))
+        return Run(_outcome(frame, REJECTED, None), error)
     if task.autoretry_for and isinstance(error, task.autoretry_for) and not isinstance(error, task.dont_autoretry_for):
         error = _autoretry(frame, error)
         if isinstance(error, Retry):
@@ -215,121 +230,66 @@ def _retried(frame: Frame, retry: Retry) -> Run:
     outcome = _outcome(frame, RETRY, packed, einfo.traceback)
     if retry.exc is None:
         outcome = outcome._replace(result=None)
-    _tell(frame, task.on_retry, retry.exc, request.id, request.args, request.kwargs, einfo)
+    tell(frame, task.on_retry, retry.exc, request.id, request.args, request.kwargs, einfo)
     if signals.task_retry.receivers:
         signals.task_retry.send(task, request=request, reason=retry, einfo=einfo)
-    _log(_INFO, "Task %(name)s[%(id)s] retry: %(exc)s", frame, exc=str(retry))
+    log(_INFO, "Task %(name)s[%(id)s] retry: %(exc)s", frame, exc=str(retry))
     return Run(outcome, retry, einfo)
 
 
 def _again_after_all(frame: Frame, run: Run) -> Run:
     """`retry(throw=False)` was called and the task went on: it runs again, however this run ended."""
-    outcome = run.outcome._replace(state=RETRY, result=None, traceback=None, again=frame.again, keep=True)
+    outcome = run.outcome._replace(
+        state=RETRY, result=None, traceback=None, again=frame.again, keep=True, dead=None, successors=(), reported=None
+    )
     return Run(outcome, run.value, run.einfo)
 
 
 def _rejected(frame: Frame, error: Reject) -> Run:
     """Back into the queue, or a dead letter: a FAILURE that keeps its message."""
-    task, request = frame.task, frame.request
-    _log(logging.WARNING, "Task %(name)s[%(id)s] %(exc)s", frame, exc=safe_repr(error))
+    log(logging.WARNING, "Task %(name)s[%(id)s] %(exc)s", frame, exc=safe_repr(error))
     if error.requeue:
         return Run(_outcome(frame, REJECTED, None)._replace(again=Again(counts=False)), error)
     einfo = ExceptionInfo(error)
-    packed = pack_exception(error) if frame.message and stores_errors(task, request.ignore_result) else None
+    outcome = _failure(frame, error, einfo, "rejected")
     if signals.task_failure.receivers:
-        _send_failure(frame, einfo)
-    return Run(_outcome(frame, FAILURE, packed, einfo.traceback), error, einfo)
+        send_failure(frame, einfo)
+    return Run(outcome, error, einfo)
 
 
 def _failed(frame: Frame, error: BaseException) -> Run:
     task, request = frame.task, frame.request
     einfo = ExceptionInfo(error)
-    packed = pack_exception(error) if frame.message and stores_errors(task, request.ignore_result) else None
-    outcome = _outcome(frame, FAILURE, packed, einfo.traceback)
+    outcome = _failure(frame, error, einfo, None if acks.on_failure(task) else "failed")
     told = (error, request.id, request.args, request.kwargs, einfo)
-    _tell(frame, task.on_failure, *_as_many_as_fit(task.on_failure, told))
+    tell(frame, task.on_failure, *as_many_as_fit(task.on_failure, told))
     if signals.task_failure.receivers:
-        _send_failure(frame, einfo)
+        send_failure(frame, einfo)
     expected = bool(task.throws) and isinstance(error, task.throws)
-    _log(
+    log(
         _INFO if expected else logging.ERROR,
         f"Task %(name)s[%(id)s] raised {'expected' if expected else 'unexpected'}: %(exc)s",
         frame,
         None if expected else einfo,
         exc=safe_repr(error),
     )
-    _tell(frame, task.after_return, FAILURE, error, request.id, request.args, request.kwargs, None)
+    tell(frame, task.after_return, FAILURE, error, request.id, request.args, request.kwargs, None)
     return Run(outcome, error, einfo)
 
 
-# -- telling ------------------------------------------------------------------------------------------------------
-
-
-def _tell(frame: Frame, handler: Callable[..., Any], *arguments: Any) -> None:
-    """Call one of the task's handlers; what it raises does not change how the task ended."""
-    outside = soft_limit_window.inside
-    try:
-        soft_limit_window.inside = True
-        handler(*arguments)
-        soft_limit_window.inside = outside
-    except FATAL:
-        raise
-    except BaseException as error:
-        soft_limit_window.inside = outside
-        if frame.request.is_eager:
-            raise
-        _handler_failed(frame, handler, error)
-
-
-def _as_many_as_fit(handler: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`arguments`, without the last one for a handler that was written without it."""
-    if not takes(handler, arguments) and takes(handler, arguments[:-1]):
-        return arguments[:-1]
-    return arguments
-
-
-def _handler_failed(frame: Frame, handler: Callable[..., Any], error: BaseException) -> None:
-    task, request = frame.task, frame.request
-    einfo = ExceptionInfo(error, internal=True)
-    name = getattr(handler, "__name__", "handler")
-    _log(logging.ERROR, f"Task %(name)s[%(id)s] {name} raised: %(exc)s", frame, einfo, exc=safe_repr(error))
-    if signals.task_internal_error.receivers:
-        signals.task_internal_error.send(
-            task,
-            task_id=request.id,
-            args=request.args,
-            kwargs=request.kwargs,
-            request=request,
-            exception=error,
-            traceback=error.__traceback__,
-            einfo=einfo,
-        )
-
-
-def _send_failure(frame: Frame, einfo: ExceptionInfo) -> None:
+def _failure(frame: Frame, error: BaseException, einfo: ExceptionInfo, dead: str | None) -> Outcome:
+    """The outcome, with what follows it; a dead letter is stored whatever else is not."""
     request = frame.request
-    signals.task_failure.send(
-        frame.task,
-        task_id=request.id,
-        exception=einfo.exception,
-        args=request.args,
-        kwargs=request.kwargs,
-        traceback=einfo.tb,
-        einfo=einfo,
-    )
-
-
-def _postrun(frame: Frame, run: Run | None) -> None:
-    request = frame.request
-    signals.task_postrun.send(
-        frame.task,
-        task_id=request.id,
-        task=frame.task,
-        args=request.args,
-        kwargs=request.kwargs,
-        retval=None if run is None else run.value,
-        state=None if run is None else run.outcome.state,
-    )
+    if request.is_eager or frame.again is not None:
+        dead = None
+    stored = frame.message is not None and (dead is not None or stores_errors(frame.task, request.ignore_result))
+    outcome = _outcome(frame, FAILURE, pack_exception(error) if stored else None, einfo.traceback)
+    if request.errbacks and frame.again is None:
+        called, sent = links.errbacks(request)
+        for each in called:
+            tell(frame, each, request, error, einfo.traceback)
+        outcome = outcome._replace(successors=tuple(sent))
+    return outcome._replace(dead=dead, reported=report_of(frame.task, error))
 
 
 def _report_started(frame: Frame) -> None:
@@ -339,14 +299,3 @@ def _report_started(frame: Frame) -> None:
         return
     content_type, encoding, body = pack_value({"pid": os.getpid(), "hostname": request.hostname})
     report(Progress(message.claim, message.id, STARTED, body, content_type, encoding))
-
-
-def _log(level: int, line: str, frame: Frame, einfo: ExceptionInfo | None = None, **more: Any) -> None:
-    if not logger.isEnabledFor(level):
-        return
-    request = frame.request
-    data = {"id": request.id, "name": request.shadow or frame.task.name, "hostname": request.hostname, **more}
-    if settings.LOG_ARGUMENTS:
-        data["args"] = request.argsrepr or safe_repr(request.args)
-        data["kwargs"] = request.kwargsrepr or safe_repr(request.kwargs)
-    logger.log(level, line, data, exc_info=None if einfo is None else einfo.exc_info, extra={"data": data})

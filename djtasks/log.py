@@ -239,12 +239,14 @@ def _set_up(level: int, logfile: Any, said: dict[str, Any]) -> None:
             each.handlers = []
     # A warning is one record then, not two lines on stderr.
     logging.captureWarnings(True)
-    _add_handler(root, logfile, ColorFormatter(said["format"], use_color=said["colorize"]))
+    datefmt = settings.WORKER_LOG_DATEFMT
+    _add_handler(root, logfile, ColorFormatter(said["format"], use_color=said["colorize"], datefmt=datefmt))
     root.setLevel(level)
     if signals.after_setup_logger.receivers:
         signals.after_setup_logger.send(None, logger=root, **said)
     said = {**said, "format": settings.WORKER_TASK_LOG_FORMAT}
-    _add_handler(task_logger, logfile, TaskFormatter(said["format"], use_color=said["colorize"]))
+    datefmt = settings.WORKER_TASK_LOG_DATEFMT or datefmt
+    _add_handler(task_logger, logfile, TaskFormatter(said["format"], use_color=said["colorize"], datefmt=datefmt))
     task_logger.setLevel(level)
     task_logger.propagate = False
     if signals.after_setup_task_logger.receivers:

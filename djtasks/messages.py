@@ -16,7 +16,7 @@ class Message(NamedTuple):
     queue: str
     body: bytes
     content_type: str = "application/json"
-    #: The compression of the body: "" for none, else gzip, bzip2, lzma or zstd.
+    #: The compression of the body: "" for none, else gzip, bzip2, lzma, zstd or brotli.
     content_encoding: str = ""
     priority: int = 0
     #: Seconds since the epoch; the database's clock decides when it has come.
@@ -64,6 +64,8 @@ class Claimed(NamedTuple):
     redelivered: bool = False
     #: The database found it past its expiry when it was claimed.
     expired: bool = False
+    #: The database knows of revocations: look whether this is one before it begins.
+    suspect: bool = False
 
 
 class Again(NamedTuple):
@@ -106,12 +108,14 @@ class Outcome(NamedTuple):
     started: float = 0.0
     #: Seconds.
     runtime: float = 0.0
-    #: Why it is a dead letter: "rejected", "failed", "crashed" or "undecodable"; None for what is none.
+    #: Why it is a dead letter: "rejected", "failed", "crashed", "undecodable" or "unknown"; None for what is none.
     dead: str | None = None
     #: Messages (as tuples) that are written in the transaction of the finish.
     successors: tuple[tuple[Any, ...], ...] = ()
     #: The message is gone already, with everything that belongs to its end.
     finished: bool = False
+    #: The exception's class and text, where an e-mail about the failure is wanted.
+    reported: tuple[str, str] | None = None
     again: Again | None = None
 
 
@@ -147,6 +151,8 @@ class Stored(NamedTuple):
     created: float | None = None
     started: float | None = None
     done: float | None = None
+    #: Why it is a dead letter, as in `Outcome`; None for what is none.
+    dead: str | None = None
 
 
 #: Headers as a task's author sees them.

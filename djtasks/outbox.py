@@ -18,9 +18,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from djtasks.conf import settings
+from djtasks.current import running
 from djtasks.db.connections import borrow
 from djtasks.delivery import Posting, in_transaction, write, write_immediately, write_many
 from djtasks.exceptions import ImproperlyConfigured
+from djtasks.keys import RAISE
 from djtasks.messages import Message
 
 #: One statement carries bodies of about so many bytes at the most: PostgreSQL takes one of 1 GB.
@@ -151,7 +153,7 @@ def post(messages: Sequence[Message], posting: Posting, mode: str | None, using:
     mode = mode or settings.ENQUEUE
     if mode == ON_COMMIT:
         caller = connections[using or DEFAULT_DB_ALIAS]
-        if in_transaction(caller):
+        if in_transaction(caller) and not (caller.alias == settings.DATABASE and _in_atomic_task()):
             _wait_for_commit(caller, messages, posting)
         else:
             write(messages, posting)
@@ -168,11 +170,22 @@ def post(messages: Sequence[Message], posting: Posting, mode: str | None, using:
         raise ImproperlyConfigured(f"there is no enqueue mode {mode!r}; choose one of {', '.join(MODES)}")
 
 
+def _in_atomic_task() -> bool:
+    """Whether an atomic task runs here: what it enqueues belongs to its transaction."""
+    frame = running()
+    return frame is not None and bool(frame.task.atomic) and not frame.request.is_eager
+
+
 def _wait_for_commit(caller: BaseDatabaseWrapper, messages: Sequence[Message], posting: Posting) -> None:
     if not caller.in_atomic_block:
         raise TransactionManagementError(
             f"enqueue={ON_COMMIT!r} is not told of a commit while autocommit is off: use atomic(),"
             f" or enqueue={IN_TRANSACTION!r}, or {IMMEDIATELY!r}"
+        )
+    if any(message.on_conflict == RAISE for message in messages):
+        raise ImproperlyConfigured(
+            f"on_conflict={RAISE!r} cannot be kept by enqueue={ON_COMMIT!r} inside a transaction: whether the key is"
+            f" free shows only after its commit. Use 'return' or 'replace' there, or enqueue={IN_TRANSACTION!r}"
         )
     box = _box_of(caller)
     while box.waiting and box.waiting[-1]() is None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from djtasks.compression import canonical, compress, decompress
 from djtasks.conf import settings
-from djtasks.exceptions import ImproperlyConfigured, InvalidTaskError, PayloadTooLarge, safe_repr
-from djtasks.serializers import dumps, loads
+from djtasks.current import hider
+from djtasks.exceptions import DjtasksError, ImproperlyConfigured, InvalidTaskError, PayloadTooLarge, safe_repr
+from djtasks.messages import Claimed
+from djtasks.serializers import accepts, auth, certificates, dumps, loads
 from djtasks.serializers.exceptions import encode_exception, exception_from_data
 
 logger = logging.getLogger("djtasks")
@@ -21,13 +23,25 @@ Payload = tuple[str, str, bytes]
 
 
 def pack_call(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], serializer: str | None, compression: str | None
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    serializer: str | None,
+    compression: str | None,
+    task_id: str = "",
+    headers: str | None = None,
 ) -> Payload:
     """The arguments of a call of the task `name`, as its message carries them. None means as the settings say.
 
-    Raises EncodeError, PayloadTooLarge, ImproperlyConfigured.
+    The id and the headers of the message are signed with them, where the serializer is auth. Raises EncodeError,
+    PayloadTooLarge, ImproperlyConfigured, SecurityError.
     """
-    content_type, body = dumps((args, kwargs), serializer or settings.TASK_SERIALIZER)
+    chosen = serializer or settings.TASK_SERIALIZER
+    if chosen in auth.NAMES:
+        inner, content = dumps((args, kwargs), certificates.inner())
+        content_type, body = auth.CONTENT_TYPE, auth.seal(auth.Call(task_id, name, headers), inner, content)
+    else:
+        content_type, body = dumps((args, kwargs), chosen)
     method = compression or settings.TASK_COMPRESSION
     if method:
         encoding, body = _compressed(method, body, f"the arguments of {name}")
@@ -48,20 +62,51 @@ def pack_call(
     return content_type, encoding, body
 
 
-def unpack_call(body: bytes, content_type: str, content_encoding: str) -> tuple[Sequence[Any], dict[str, Any]]:
-    """The positional and the named arguments of a message.
+def unpack_call(
+    body: bytes,
+    content_type: str,
+    content_encoding: str,
+    name: str | None = None,
+    task_id: str | None = None,
+    headers: str | None = None,
+) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The positional and the named arguments of a message; name, id and headers are those of its row.
 
-    Raises ContentDisallowed, DecodeError, PayloadTooLarge, InvalidTaskError, ImproperlyConfigured.
+    Raises ContentDisallowed, SecurityError (a bad signature), DecodeError, PayloadTooLarge, InvalidTaskError,
+    ImproperlyConfigured.
     """
     if content_encoding:
         body = decompress(body, content_encoding, settings.DECOMPRESSED_MAX_BYTES)
-    call = loads(body, content_type, settings.ACCEPT_CONTENT)
+    if content_type == auth.CONTENT_TYPE and not auth.NAMES.isdisjoint(settings.ACCEPT_CONTENT):
+        content_type, body = auth.unseal(auth.Call(task_id or "", name or "", headers), body)
+        call = loads(body, content_type, (*settings.ACCEPT_CONTENT, certificates.inner()))
+    else:
+        call = loads(body, content_type, settings.ACCEPT_CONTENT)
     if not isinstance(call, list | tuple) or len(call) != 2:
         raise InvalidTaskError(f"the body of a message must be [args, kwargs], not {safe_repr(call, 200)}")
     args, kwargs = call
     if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
         raise InvalidTaskError(f"the body of a message must be [list, dict], not {safe_repr(call, 200)}")
     return args, kwargs
+
+
+def is_genuine(message: Claimed) -> bool:
+    """Whether a message that did not run may be taken at its word: where calls are signed, only after its signature.
+
+    What follows a task is sent in our own name, so that it must not be read off a message that anyone may have written.
+    """
+    if auth.NAMES.isdisjoint(settings.ACCEPT_CONTENT):
+        return True
+    if message.content_type != auth.CONTENT_TYPE:
+        return accepts(settings.ACCEPT_CONTENT, message.content_type)
+    try:
+        body = message.body
+        if message.content_encoding:
+            body = decompress(body, message.content_encoding, settings.DECOMPRESSED_MAX_BYTES)
+        auth.unseal(auth.Call(message.id, message.name, message.headers), body)
+    except (DjtasksError, MemoryError):
+        return False
+    return True
 
 
 def headers_of(text: str | None) -> dict[str, Any]:
@@ -94,12 +139,14 @@ def pack_value(value: Any) -> Payload:
 
 def pack_exception(error: BaseException) -> Payload:
     """An exception as a result row carries it. Never raises: what is too large is replaced by its beginning."""
+    hide = hider()
     try:
-        content_type, body = encode_exception(error, settings.RESULT_SERIALIZER)
+        content_type, body = encode_exception(error, settings.RESULT_SERIALIZER, hide)
     except ImproperlyConfigured:
-        content_type, body = encode_exception(error)
+        content_type, body = encode_exception(error, hide=hide)
     if len(body) > settings.RESULT_MAX_BYTES:
         text = f"{type(error).__qualname__} of {len(body):,} bytes, over RESULT_MAX_BYTES: {safe_repr(error)}"
+        text = text if hide is None else hide(text)
         content_type, body = encode_exception(PayloadTooLarge(text))
     return content_type, "", body
 

@@ -5,12 +5,11 @@ All that can be wrong with a call is found here, before anything is stored, and 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
-from djtasks import calls, outbox, signals
+from djtasks import announce, calls, keyed, keys, outbox, signals
 from djtasks.conf import settings
 from djtasks.current import Frame, running
 from djtasks.delivery import Posting
@@ -19,9 +18,11 @@ from djtasks.ids import as_task_id, new_task_id
 from djtasks.messages import Message
 from djtasks.payload import pack_call
 from djtasks.result import AsyncResult, Results
-from djtasks.routing import route
+from djtasks.routing import checked_priority, route
 
 Options = Mapping[str, Any]
+#: A task that enqueues more is not to hold them all.
+_CHILDREN_MAX = 1000
 
 
 def publish(
@@ -31,9 +32,11 @@ def publish(
 
     Raises what `build` raises, and what the outbox does when the database refuses or does not answer.
     """
+    own_id = options.get("task_id")
+    if signals.before_task_publish.receivers:
+        options = dict(options)
     message = build(name, args, kwargs, options, task)
     get = options.get
-    own_id = get("task_id")
     ignored = _ignored(get("ignore_result"), task)
     outbox.enqueue(
         message,
@@ -44,12 +47,23 @@ def publish(
         retry=_retries(get("retry")),
         policy=get("retry_policy"),
     )
-    if signals.after_task_publish.receivers:
-        _announce_after(message, args, kwargs)
-    result: AsyncResult[Any] = AsyncResult(message.id if own_id is None else own_id)
+    if signals.after_task_publish.receivers or signals.task_sent.receivers:
+        announce.after(message, args, kwargs, options)
+    holder = None
+    if message.unique_key is not None and not outbox.is_pending(message.id):
+        holder = keyed.stands_for(message.id)
+    result: AsyncResult[Any] = AsyncResult(holder or (message.id if own_id is None else own_id))
     if ignored:
         result.ignored = True
+    if (frame := running()) is not None and get("add_to_parent") is not False:
+        _add_to_parent(frame, result)
     return result
+
+
+def _add_to_parent(frame: Frame, result: AsyncResult[Any]) -> None:
+    """Let the task that runs know its children, the first ones."""
+    if frame.task.trail and len(children := frame.request.children) < _CHILDREN_MAX:
+        children.append(result)
 
 
 def publish_many(
@@ -70,13 +84,16 @@ def publish_many(
     def messages() -> Iterator[Message]:
         for number, pair in enumerate(pairs):
             args, kwargs = _pair(pair, number)
-            if task is not None and task.typing:
-                task.check_arguments(args, kwargs)
-            message = build(name, args, kwargs, options, task)
+            own = options
+            if task is not None:
+                args, kwargs, own = _of_many(task, args, kwargs, options)
+            if signals.before_task_publish.receivers:
+                own = dict(own)
+            message = build(name, args, kwargs, own, task)
             ids.extend(bytes.fromhex(message.id.replace("-", "")))
             yield message
-            if signals.after_task_publish.receivers:
-                _announce_after(message, args, kwargs)
+            if signals.after_task_publish.receivers or signals.task_sent.receivers:
+                announce.after(message, args, kwargs, own)
 
     ignored = _ignored(options.get("ignore_result"), task)
     posting = Posting(False, ignored, _retries(options.get("retry")), options.get("retry_policy"))
@@ -95,7 +112,7 @@ def _all_or_none(mode: str, using: str | None) -> AbstractContextManager[Any]:
 
 
 def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, task: Any = None) -> Message:
-    """The message of a call.
+    """The message of a call. Receivers of `before_task_publish` may change `options`, where it is a dict.
 
     Raises TypeError and ValueError for options that do not fit, QueueNotFound, EncodeError, PayloadTooLarge,
     ImproperlyConfigured; NotSupportedYet for what djtasks does not have yet.
@@ -103,24 +120,28 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
     frame = running()
     if options:
         calls.check(options)
-    if signals.before_task_publish.receivers:
-        options = _announce_before(name, args, kwargs, options, frame)
-    get = options.get
     queue, priority = route(name, args, kwargs, options, task)
+    if signals.before_task_publish.receivers:
+        options = announce.before(name, args, kwargs, options, task, queue)
+        priority = checked_priority(priority if (said := options.get("priority")) is None else said)
+    get = options.get
     serializer, compression = get("serializer"), get("compression")
     if task is not None:
         serializer, compression = serializer or task.serializer, compression or task.compression
-    content_type, encoding, body = pack_call(name, args, kwargs, serializer, compression)
-    if not options and (task is None or (task.expires is None and task.time_limit is None)):
-        said = calls.lineage(frame)
-        return Message(
-            new_task_id(), name, queue, body, content_type, encoding, priority, None, None, None, None, 0, said
-        )
+    own_keys = keys.NONE
+    if (task is not None and keys.keyed(task)) or (options and not keys.OPTIONS.isdisjoint(options)):
+        own_keys = keys.of_call(name, args, kwargs, options, task)
+    elif not options and (task is None or (task.expires is None and task.time_limit is None and not task.sensitive)):
+        task_id, said = new_task_id(), calls.lineage(frame)
+        content_type, encoding, body = pack_call(name, args, kwargs, serializer, compression, task_id, said)
+        message = Message(task_id, name, queue, body, content_type, encoding, priority, None, None, None, None, 0, said)
+        return message if frame is None else message._replace(root_id=_root(options, frame))
     countdown, eta = calls.start(get("countdown"), get("eta"))
     expires = get("expires")
     expires_in, expires_at = calls.expiry(task.expires if expires is None and task is not None else expires, name)
     task_id, own_id = _identity(get("task_id"))
     said = calls.headers(options, task, frame, own_id)
+    content_type, encoding, body = pack_call(name, args, kwargs, serializer, compression, task_id, said)
     return Message(
         task_id,
         name,
@@ -135,7 +156,19 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
         expires_in,
         calls.retries(get("retries")),
         said,
+        own_keys.unique,
+        own_keys.on_conflict,
+        own_keys.limit,
+        _root(options, frame),
     )
+
+
+def _root(options: Options, frame: Frame | None) -> str | None:
+    """The id of the row that everything began with; None when it is this very call."""
+    root = options.get("root_id")
+    if root is None and frame is not None:
+        root = frame.request.root_id or frame.request.id
+    return None if root is None else as_task_id(root)
 
 
 def _identity(own: Any) -> tuple[str, str | None]:
@@ -163,70 +196,23 @@ def _retries(said: bool | None) -> bool:
     return settings.TASK_PUBLISH_RETRY if said is None else bool(said)
 
 
+def _of_many(
+    task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options
+) -> tuple[Sequence[Any], Mapping[str, Any], Options]:
+    """What `apply_async` does with the arguments and options of one call."""
+    if task.typing:
+        task.check_arguments(args, kwargs)
+    shadow = task.shadow_name(args, kwargs, options)
+    if shadow and not options.get("shadow"):
+        options = {**options, "shadow": shadow}
+    if task.dumps_models:
+        args, kwargs = task.dump_arguments(args, kwargs, options.get("serializer"))
+    return args, kwargs, options
+
+
 def _pair(pair: Any, number: int) -> tuple[Sequence[Any], Mapping[str, Any]]:
     try:
         args, kwargs = pair
         return calls.check_arguments(args, kwargs)
     except (TypeError, ValueError) as error:
         raise TypeError(f"call {number} must be a pair (args, kwargs), not {safe_repr(pair, 200)}") from error
-
-
-# -- signals ------------------------------------------------------------------------------------------------------
-
-
-def _announce_before(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, frame: Frame | None
-) -> Options:
-    """Let receivers of `before_task_publish` see the call; what they add to its headers travels with it.
-
-    They see headers as Celery's; of those that djtasks writes itself, changes are not taken over. Raises TypeError and
-    ValueError for a malformed id.
-    """
-    if (task_id := options.get("task_id")) is None:
-        task_id = new_task_id()
-    as_task_id(task_id)
-    request = None if frame is None else frame.request
-    shown: dict[str, Any] = {
-        "lang": "py",
-        "task": name,
-        "id": task_id,
-        "root_id": task_id if request is None else request.root_id or request.id,
-        "parent_id": None if request is None else request.id,
-        "group": None,
-        "group_index": None,
-        "retries": options.get("retries") or 0,
-        "eta": options.get("eta"),
-        "expires": options.get("expires"),
-        "timelimit": [options.get("time_limit"), options.get("soft_time_limit")],
-        "shadow": options.get("shadow"),
-        "argsrepr": options.get("argsrepr") or safe_repr(args),
-        "kwargsrepr": options.get("kwargsrepr") or safe_repr(kwargs),
-        "origin": options.get("origin"),
-        "ignore_result": options.get("ignore_result"),
-    }
-    own = frozenset(shown)
-    seen = {**shown, **(options.get("headers") or {})}
-    signals.before_task_publish.send(
-        name,
-        body=(args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}),
-        exchange=options.get("exchange") or "",
-        routing_key=options.get("routing_key") or options.get("queue"),
-        headers=seen,
-        properties={"correlation_id": task_id, "reply_to": options.get("reply_to") or ""},
-        declare=[],
-        retry_policy=options.get("retry_policy"),
-    )
-    said = {key: value for key, value in seen.items() if key not in own}
-    return {**options, "task_id": task_id, "headers": said}
-
-
-def _announce_after(message: Message, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    headers = {"task": message.name, "id": message.id, "eta": message.eta, "expires": message.expires}
-    signals.after_task_publish.send(
-        message.name, headers=headers, body=(args, kwargs, {}), exchange="", routing_key=message.queue
-    )
-    if signals.task_sent.receivers:
-        eta = None if message.eta is None else datetime.fromtimestamp(message.eta, UTC)
-        signals.task_sent.send(
-            message.name, task_id=message.id, task=message.name, args=args, kwargs=kwargs, eta=eta, taskset=None
-        )

@@ -7,47 +7,27 @@ fresh one.
 import datetime
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Generic, Self, TypeVar, overload
 
 from djtasks import outbox, waiting
+from djtasks.awaiting import Awaitable, assert_will_not_block
 from djtasks.conf import settings
-from djtasks.current import running
 from djtasks.db import results
 from djtasks.db.connections import borrow
-from djtasks.exceptions import ImproperlyConfigured, NotEnqueuedYet, TaskError, TimeoutError
+from djtasks.exceptions import ImproperlyConfigured, NotEnqueuedYet, TaskError, TaskRevokedError, TimeoutError
 from djtasks.ids import as_task_id
 from djtasks.messages import Stored
 from djtasks.payload import unpack_call, unpack_exception, unpack_value
-from djtasks.states import EXCEPTION_STATES, FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, SUCCESS
+from djtasks.requeue import requeue
+from djtasks.result_actions import Revocable
+from djtasks.states import EXCEPTION_STATES, FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, REVOKED, SUCCESS
 
 R_co = TypeVar("R_co", covariant=True)
 
 _UNREAD: Any = object()
-_joins_allowed: ContextVar[bool] = ContextVar("djtasks_joins_allowed", default=False)
 
 
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Inside, tasks may wait for other tasks: know that they hold their worker's place while they do."""
-    token = _joins_allowed.set(True)
-    try:
-        yield
-    finally:
-        _joins_allowed.reset(token)
-
-
-def assert_will_not_block() -> None:
-    """Raise RuntimeError inside a running task, unless `allow_join_result()` is in force."""
-    if not _joins_allowed.get() and running() is not None:
-        raise RuntimeError(
-            "A task must not wait for another one: it would hold its worker's place until that one found another."
-            " Let the other task call what comes next, or say get(disable_sync_subtasks=False) if there is no danger."
-        )
-
-
-class AsyncResult(Generic[R_co]):
+class AsyncResult(Revocable, Awaitable[R_co], Generic[R_co]):
     """One task's state and result, by its id.
 
     An id that nobody knows is PENDING, as is a task that waits; `exists()` tells them apart.
@@ -122,6 +102,12 @@ class AsyncResult(Generic[R_co]):
         return None if stored is None else stored.traceback
 
     @property
+    def dead(self) -> str | None:
+        """Why it is a dead letter: rejected, failed, crashed, undecodable or unknown; None for what is none."""
+        stored = self._look()
+        return None if stored is None else stored.dead
+
+    @property
     def date_done(self) -> datetime.datetime | None:
         """When it ended, in UTC."""
         stored = self._look()
@@ -167,7 +153,9 @@ class AsyncResult(Generic[R_co]):
 
     def exists(self) -> bool:
         """Whether there is such a task: waiting, running, or ended and not yet pruned."""
-        return self._look() is not None or outbox.is_pending(as_task_id(self._id))
+        stored = self._look()
+        # What is only revoked has no name.
+        return (stored is not None and stored.name is not None) or outbox.is_pending(as_task_id(self._id))
 
     @property
     def ignored(self) -> bool:
@@ -211,14 +199,17 @@ class AsyncResult(Generic[R_co]):
             return None  # type: ignore[return-value]
         if disable_sync_subtasks:
             assert_will_not_block()
-        if propagate and follow_parents and self.parent is not None:
-            for result in reversed(list(self._parents())):
-                result.maybe_throw()
+        if propagate and follow_parents:
+            self._throw_for_parents()
         if self._stored is None:
             self._wait(timeout, interval, on_interval)
         return self.maybe_throw(propagate, callback)
 
     wait = get
+
+    def _throw_for_parents(self) -> None:
+        for result in reversed(list(self._parents())):
+            result.maybe_throw()
 
     def _parents(self) -> "Iterator[AsyncResult[Any]]":
         result = self.parent
@@ -228,17 +219,26 @@ class AsyncResult(Generic[R_co]):
 
     def _wait(self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None) -> None:
         task_id = as_task_id(self._id)
-        if outbox.is_pending(task_id):
-            raise NotEnqueuedYet(
-                f"the task {self.id} is enqueued when the transaction that is open here commits: wait for it after the"
-                " commit, or call it with enqueue='immediately'"
-            )
+        if self._ended_here(task_id):
+            return
         if timeout is not None and timeout <= 0:
             # No time to wait: a look is all there is.
             if not self.ready():
                 raise TimeoutError("The operation timed out.")
             return
-        self._stored = waiting.wait_for(task_id, timeout, interval, on_interval)
+        self._keep(waiting.wait_for(task_id, timeout, interval, on_interval))
+
+    def _keep(self, stored: Stored) -> None:
+        self._stored = stored
+
+    def _ended_here(self, task_id: str) -> bool:
+        """Whether the transaction that is open here knows of its end, as others cannot. Raises NotEnqueuedYet."""
+        if outbox.is_pending(task_id):
+            raise NotEnqueuedYet(
+                f"the task {self.id} is enqueued when the transaction that is open here commits: wait for it after the"
+                " commit, or call it with enqueue='immediately'"
+            )
+        return borrow().in_atomic_block and self.ready()
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, R_co], Any] | None = None) -> R_co:
         """The result as it is now; an exception is raised if the task has ended in it and `propagate` is true."""
@@ -262,6 +262,12 @@ class AsyncResult(Generic[R_co]):
             self.parent.forget()
         results.forget(borrow(), [as_task_id(self._id)])
         self._stored, self._value = None, _UNREAD
+
+    def requeue(self) -> str:
+        """Run the task again under its id, if it has ended; what became of that is said as `requeue` says it."""
+        (answer,) = requeue([self.id]).values()
+        self._stored, self._value = None, _UNREAD
+        return answer
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -289,7 +295,8 @@ class AsyncResult(Generic[R_co]):
         if self._value is not _UNREAD:
             return stored.state, self._value
         if stored.result is None:
-            value = None
+            # A task that was revoked before anybody knew it, or that stores no result.
+            value: Any = TaskRevokedError("revoked") if stored.state == REVOKED else None
         else:
             unpack = unpack_exception if stored.state in EXCEPTION_STATES else unpack_value
             value = unpack(stored.result, stored.content_type, stored.content_encoding)
@@ -301,7 +308,14 @@ class AsyncResult(Generic[R_co]):
         stored = self._look()
         if stored is None or stored.body is None:
             return None
-        return unpack_call(stored.body, stored.body_content_type or "", stored.body_content_encoding or "")
+        return unpack_call(
+            stored.body,
+            stored.body_content_type or "",
+            stored.body_content_encoding or "",
+            stored.name,
+            stored.id,
+            stored.headers,
+        )
 
     # -- being a value ------------------------------------------------------------------------------------------
 

@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from djtasks import calls
+from djtasks import calls, masking
+from djtasks.arguments import anew
 from djtasks.current import Frame
 from djtasks.einfo import hide_frames_of
 from djtasks.exceptions import MaxRetriesExceededError, Retry
 from djtasks.messages import Again, Claimed
 from djtasks.payload import pack_call
 from djtasks.routing import route
+from djtasks.serializers import auth
 from djtasks.serializers.json import dumps, loads
 
 hide_frames_of(__file__)
 
 _HEADER_OPTIONS = frozenset(
-    {"headers", "shadow", "time_limit", "soft_time_limit", "ignore_result", "argsrepr", "kwargsrepr"}
+    {
+        *("headers", "shadow", "time_limit", "soft_time_limit", "ignore_result", "argsrepr", "kwargsrepr"),
+        *("link", "link_error", "callback"),
+    }
 )
 _BODY_OPTIONS = frozenset({"serializer", "compression"})
 _ROUTE_OPTIONS = frozenset({"queue", "routing_key", "priority"})
@@ -47,10 +52,13 @@ def retry(
         max_retries = task.max_retries
     else:
         frame.max_retries = max_retries
-    new_args: Any = request.args if args is None else args
-    new_kwargs: Any = request.kwargs if kwargs is None else kwargs
+    calls.check_arguments(args, kwargs)
+    new_args, new_kwargs = anew(task.run, request.args, request.kwargs, args, kwargs)
+    if task.dumps_models:
+        new_args, new_kwargs = task.dump_arguments(new_args, new_kwargs, options.get("serializer"))
     if max_retries is not None and request.retries + 1 > max_retries:
-        text = f"Can't retry {task.name}[{request.id}] args:{new_args} kwargs:{new_kwargs}"
+        args, kwargs = masking.mask(request.sensitive or masking.of(task), tuple(new_args), new_kwargs)
+        text = f"Can't retry {task.name}[{request.id}] args:{args} kwargs:{kwargs}"
         _raise(exc or MaxRetriesExceededError(text, task_args=new_args, task_kwargs=new_kwargs))
     if not eta and countdown is None:
         countdown = task.default_retry_delay
@@ -85,8 +93,10 @@ def _again(
         delay, at = None, calls.instant(eta, "eta")
     again = Again(countdown=delay, eta=at)
     request, message = frame.request, frame.message
+    if not _HEADER_OPTIONS.isdisjoint(options):
+        again = again._replace(headers=_headers(task, frame, options))
     changed = args is not request.args or kwargs is not request.kwargs or not _BODY_OPTIONS.isdisjoint(options)
-    if changed and message is not None:
+    if message is not None and (changed or (again.headers is not None and message.content_type in auth.NAMES)):
         again = _with_body(again, message, args, kwargs, options)
     if not _ROUTE_OPTIONS.isdisjoint(options):
         queue, priority = route(task.name, args, kwargs, options, task)
@@ -99,8 +109,6 @@ def _again(
     if options.get("expires") is not None:
         after, expires = calls.expiry(options["expires"], task.name)
         again = again._replace(expires=expires if after is None else time.time() + after)
-    if not _HEADER_OPTIONS.isdisjoint(options):
-        again = again._replace(headers=_headers(task, frame, options))
     return again
 
 
@@ -110,7 +118,8 @@ def _with_body(
     args, kwargs = calls.check_arguments(args, kwargs)
     serializer = options.get("serializer") or message.content_type
     compression = options.get("compression") or message.content_encoding
-    content_type, encoding, body = pack_call(message.name, args, kwargs, serializer, compression)
+    headers = message.headers if again.headers is None else again.headers
+    content_type, encoding, body = pack_call(message.name, args, kwargs, serializer, compression, message.id, headers)
     return again._replace(body=body, content_type=content_type, content_encoding=encoding)
 
 

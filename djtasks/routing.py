@@ -1,6 +1,7 @@
 """Where a call goes, and how urgent it is: a task's name and options to a queue and a priority.
 
-What is said nearest to the call wins: its own options, then the task's attributes, then TASK_ROUTES, then the defaults.
+What is said nearest to the call wins: its own options, then the task's attributes, then TASK_ROUTES, then (for the
+priority, with TASK_INHERIT_PARENT_PRIORITY) the task that calls, then the defaults.
 A higher priority runs first.
 """
 
@@ -24,19 +25,47 @@ Router = Callable[..., Any]
 ROUTE_KEYS = ("queue", "priority", "routing_key", "exchange", "exchange_type", "delivery_mode")
 
 
-@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An exchange as kombu writes it, so that a list of queues can stay as it is. It means nothing here."""
+
+    __slots__ = ("name", "type")
+
+    def __init__(self, name: str = "", type: str = "direct", **options: Any) -> None:
+        self.name, self.type = name, type
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Queue:
-    """A queue as kombu writes it, for TASK_QUEUES and for `queue=`. The exchange means nothing here.
+    """A queue as kombu writes it, for TASK_QUEUES and for `queue=`. The exchange, and options that only a message
+    broker could keep (`durable`, `exclusive` …), mean nothing here.
 
     A call with this `routing_key` and no queue goes to the queue; in a key of words joined by dots `*` stands for one
     word and `#` for any number.
     """
 
     name: str
-    exchange: Any = None
-    routing_key: str = ""
-    queue_arguments: Mapping[str, Any] | None = None
-    max_priority: int | None = None
+    exchange: Any
+    routing_key: str
+    queue_arguments: Mapping[str, Any] | None
+    max_priority: int | None
+
+    def __init__(
+        self,
+        name: str,
+        exchange: Any = None,
+        routing_key: str = "",
+        queue_arguments: Mapping[str, Any] | None = None,
+        max_priority: int | None = None,
+        **options: Any,
+    ) -> None:
+        said = (name, exchange, routing_key, queue_arguments, max_priority)
+        for field, value in zip(
+            ("name", "exchange", "routing_key", "queue_arguments", "max_priority"), said, strict=True
+        ):
+            object.__setattr__(self, field, value)
 
     def __str__(self) -> str:
         return self.name
@@ -67,14 +96,14 @@ def route(name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: A
             queue = _queue_of_task(task)
         if priority is None:
             priority = getattr(task, "priority", None)
-    if priority is None and settings.TASK_INHERIT_PARENT_PRIORITY:
-        priority = _parents_priority()
     if settings.TASK_ROUTES is not None and (queue is None or priority is None):
         found = _look_up(name, args, kwargs, options, task)
         if queue is None:
             queue = _queue_of(found)
         if priority is None:
             priority = found.get("priority")
+    if priority is None and settings.TASK_INHERIT_PARENT_PRIORITY:
+        priority = _parents_priority()
     if queue is None:
         queue = settings.TASK_DEFAULT_QUEUE
     else:
@@ -183,8 +212,10 @@ def _check_queue(queue: str) -> None:
 
 
 def _parents_priority() -> int | None:
+    """That of the task that runs here, in a worker or eagerly."""
     frame = current.running()
-    return None if frame is None or frame.message is None else frame.message.priority
+    info = None if frame is None else frame.request.delivery_info
+    return None if info is None else info.get("priority")
 
 
 # -- routers ------------------------------------------------------------------------------------------------------

@@ -5,13 +5,21 @@ logged by `django.dispatch`), `connect` is a decorator with or without options, 
 Senders: the task's name for the publish signals, the task for `task_*`, and what the comment says for the others.
 """
 
+import functools
+import logging
+import time
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, overload
 
 import django.dispatch
+from django.dispatch.dispatcher import _make_id  # type: ignore[attr-defined]
 
 from djtasks.exceptions import SoftTimeLimitExceeded
 
+logger = logging.getLogger("djtasks")
+
+#: How long a receiver that is to be called again rests, in seconds.
+_WAITS = (2, 4, 6, 8, 10)
 Receiver = TypeVar("Receiver", bound=Callable[..., Any])
 
 
@@ -25,12 +33,22 @@ class Signal(django.dispatch.Signal):
 
     @overload  # type: ignore[override]
     def connect(
-        self, receiver: Receiver, sender: object = None, weak: bool = True, dispatch_uid: Hashable | None = None
+        self,
+        receiver: Receiver,
+        sender: object = None,
+        weak: bool = True,
+        dispatch_uid: Hashable | None = None,
+        retry: bool = False,
     ) -> Receiver: ...
 
     @overload
     def connect(
-        self, receiver: None = None, sender: object = None, weak: bool = True, dispatch_uid: Hashable | None = None
+        self,
+        receiver: None = None,
+        sender: object = None,
+        weak: bool = True,
+        dispatch_uid: Hashable | None = None,
+        retry: bool = False,
     ) -> Callable[[Receiver], Receiver]: ...
 
     def connect(
@@ -39,11 +57,13 @@ class Signal(django.dispatch.Signal):
         sender: object = None,
         weak: bool = True,
         dispatch_uid: Hashable | None = None,
+        retry: bool = False,
     ) -> Receiver | Callable[[Receiver], Receiver]:
         """Call `receiver(signal=, sender=, **arguments)` when the signal is sent; it must take **kwargs.
 
         With `sender`, only when that one sends it. Returns the receiver; without one, a decorator. A function that
-        nothing else holds is forgotten unless `weak` is False. The same `dispatch_uid` connects once.
+        nothing else holds is forgotten unless `weak` is False. The same `dispatch_uid` connects once. With `retry` one
+        that raises is called again after 2 seconds, and so on, five times, while its sender waits.
         """
         if isinstance(sender, str):
             sender = self._names.setdefault(sender, sender)
@@ -51,7 +71,12 @@ class Signal(django.dispatch.Signal):
         def connect(receiver: Receiver) -> Receiver:
             if not callable(receiver):
                 raise TypeError(f"a signal's receiver must be callable, not {receiver!r}")
-            super(Signal, self).connect(receiver, sender, weak, dispatch_uid)
+            if retry:
+                # Under the receiver's own key, so that disconnect() finds it.
+                key = _make_id(receiver) if dispatch_uid is None else dispatch_uid
+                super(Signal, self).connect(_stubborn(receiver), sender, False, key)
+            else:
+                super(Signal, self).connect(receiver, sender, weak, dispatch_uid)
             return receiver
 
         return connect if receiver is None else connect(receiver)
@@ -89,13 +114,31 @@ class Signal(django.dispatch.Signal):
         return self._names.get(sender, sender) if isinstance(sender, str) else sender
 
 
+def _stubborn(receiver: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls the receiver again when it raises, a little later each time; raises what it raises in the end."""
+
+    @functools.wraps(receiver)
+    def call(**arguments: Any) -> Any:
+        for wait in _WAITS:
+            try:
+                return receiver(**arguments)
+            except SoftTimeLimitExceeded:
+                raise
+            except Exception as error:
+                logger.warning("The receiver %s raised %r; it is called again in %s s", receiver, error, wait)
+            time.sleep(wait)
+        return receiver(**arguments)
+
+    return call
+
+
 # -- a call, in the process that makes it; the sender is the task's name ------------------------------------------
 
 #: body, headers (may be changed), properties, exchange, routing_key, declare, retry_policy
 before_task_publish = Signal()
-#: headers, body, exchange, routing_key
+#: headers, body, exchange, routing_key; once the call has been handed on, which may be before its commit
 after_task_publish = Signal()
-#: Celery's old name for after_task_publish: task_id, task, args, kwargs, eta
+#: Celery's old name for after_task_publish: task_id, task, args, kwargs, eta, taskset
 task_sent = Signal()
 
 # -- a task, in the process that runs it; the sender is the task --------------------------------------------------
@@ -115,11 +158,11 @@ task_internal_error = Signal()
 
 # -- a task, in the worker's own process --------------------------------------------------------------------------
 
-#: request; the sender is the consumer
+#: request (`djtasks.worker.receiving.Request`); the sender is the consumer
 task_received = Signal()
-#: request, terminated, signum, expired; the sender is the task
+#: request, terminated, signum, expired; the sender is the task, or its name where it is not known
 task_revoked = Signal()
-#: message, exc; the sender is the consumer
+#: message (`djtasks.messages.Claimed`), exc: it cannot be read; the sender is the consumer
 task_rejected = Signal()
 #: message, exc, name, id; the sender is the consumer
 task_unknown = Signal()
@@ -134,7 +177,7 @@ celeryd_after_setup = Signal()
 import_modules = Signal()
 #: the sender is the worker, before it starts
 worker_init = Signal()
-#: the sender is the pool, in the worker's process, before it forks
+#: the sender is the pool, in the worker's process, before its fork server is told to make a child
 worker_before_create_process = Signal()
 #: in each child, when it starts
 worker_process_init = Signal()
@@ -146,7 +189,7 @@ worker_ready = Signal()
 worker_shutting_down = Signal()
 #: the sender is the worker
 worker_shutdown = Signal()
-#: the sender is whoever beats
+#: the sender is the consumer, when it hears that the heartbeat was written
 heartbeat_sent = Signal()
 
 # -- the log; the sender is None ----------------------------------------------------------------------------------

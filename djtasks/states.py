@@ -33,12 +33,13 @@ REJECTED = State.REJECTED
 
 #: Ended: a result in one of these is never replaced, except by an explicit retry or requeue.
 READY_STATES: frozenset[str] = frozenset({SUCCESS, FAILURE, REVOKED})
-UNREADY_STATES: frozenset[str] = frozenset({PENDING, RECEIVED, STARTED, RETRY})
+UNREADY_STATES: frozenset[str] = frozenset({PENDING, RECEIVED, STARTED, REJECTED, RETRY})
 #: The stored result is an exception.
 EXCEPTION_STATES: frozenset[str] = frozenset({RETRY, FAILURE, REVOKED})
 #: `get()` raises what is stored.
 PROPAGATE_STATES: frozenset[str] = frozenset({FAILURE, REVOKED})
-ALL_STATES: frozenset[str] = UNREADY_STATES | READY_STATES | {IGNORED, REJECTED}
+#: What can be read as the state of a task.
+ALL_STATES: frozenset[str] = (UNREADY_STATES | READY_STATES) - {REJECTED}
 
 #: From the strongest to the weakest; a custom state stands where `None` does.
 PRECEDENCE: tuple[str | None, ...] = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING)
@@ -48,3 +49,21 @@ _RANK = {name: rank for rank, name in enumerate(PRECEDENCE)}
 def precedence(state: str) -> int:
     """How far `state` is from the strongest one: 0 for SUCCESS; a custom state ranks between FAILURE and REVOKED."""
     return _RANK.get(state, _RANK[None])
+
+
+class state(str):
+    """A state that is compared by its precedence: `state("STARTED") < state("SUCCESS")`."""
+
+    __slots__ = ()
+
+    def __gt__(self, other: str) -> bool:
+        return precedence(self) < precedence(other)
+
+    def __ge__(self, other: str) -> bool:
+        return precedence(self) <= precedence(other)
+
+    def __lt__(self, other: str) -> bool:
+        return precedence(self) > precedence(other)
+
+    def __le__(self, other: str) -> bool:
+        return precedence(self) >= precedence(other)

@@ -5,101 +5,53 @@ A task is one object in a process, shared by all its runs: what belongs to one r
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, Unpack
 
 from django.db import transaction
 
-from djtasks import arguments, current, eager, exceptions, result, retrying
+from djtasks import aio, annotations, appstate, arguments, current, eager, result, retrying
+from djtasks.calling_async import AsyncCalling
 from djtasks.calls import CallOptions, check_arguments
+from djtasks.canvas.signature import Signature
 from djtasks.conf import settings
 from djtasks.conf.kinds import is_storable
 from djtasks.current import Context, Frame
 from djtasks.db.connections import borrow
 from djtasks.db.results import report
 from djtasks.eager import EagerResult
-from djtasks.einfo import ExceptionInfo
+from djtasks.exceptions import Retry
+from djtasks.handlers import Handlers, Signatures
 from djtasks.ids import as_task_id, new_task_id
 from djtasks.messages import Progress
 from djtasks.payload import pack_exception, pack_value
 from djtasks.publisher import publish, publish_many
 from djtasks.registry import tasks
 from djtasks.states import EXCEPTION_STATES
+from djtasks.task_options import Options
+from djtasks.validation import Models
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_P = ParamSpec("_P")
 
 #: What Celery's tasks have and ours will.
-_TO_COME = frozenset(
-    {"s", "si", "signature", "subtask", "chunks", "map", "starmap", "replace", "add_to_chord", "send_event"}
-)
+_TO_COME = frozenset({"replace", "add_to_chord", "send_event"})
 
 
-def _does_nothing(handler: Callable[_P, None]) -> Callable[_P, None]:
-    """Mark a handler that a run need not call. (A mark, because a class or a test may put another in its place.)"""
-    handler.does_nothing = True  # type: ignore[attr-defined]
-    return handler
-
-
-class Task(Generic[P, R]):
+class Task(Options, Handlers, Signatures, AsyncCalling[P, R], Generic[P, R]):
     """A task that takes P and returns R.
 
-    The attributes are its options: class attributes, or arguments of the decorator. None means as the settings say.
+    Its options are class attributes, or arguments of the decorator; they stand at `Options`.
     """
-
-    #: What its messages say: unique, and the same in the caller and in the worker.
-    name: str = ""
-    #: Check a call's arguments against the signature, in the caller.
-    typing: bool = True
-    #: Times it may be run again after the first; None: for ever.
-    max_retries: int | None = 3
-    #: Seconds before a retry that does not say when.
-    default_retry_delay: float = 180
-    autoretry_for: tuple[type[BaseException], ...] = ()
-    dont_autoretry_for: tuple[type[BaseException], ...] = ()
-    retry_kwargs: Mapping[str, Any] = {}
-    #: Wait longer each time: True, or the seconds of the first wait.
-    retry_backoff: bool | float = False
-    #: Seconds, at most.
-    retry_backoff_max: float = 600
-    #: Wait a random time up to that.
-    retry_jitter: bool = True
-    rate_limit: str | float | None = None
-    #: Seconds.
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
-    ignore_result: bool | None = None
-    store_errors_even_if_ignored: bool | None = None
-    serializer: str | None = None
-    compression: str | None = None
-    acks_late: bool | None = None
-    acks_on_failure: bool | None = None
-    acks_on_timeout: bool | None = None
-    acks_on_failure_or_timeout: bool | None = None
-    reject_on_worker_lost: bool | None = None
-    track_started: bool | None = None
-    #: Exceptions that are no surprise: logged in one line at INFO. The state is FAILURE all the same.
-    throws: tuple[type[BaseException], ...] = ()
-    expires: float | timedelta | datetime | None = None
-    priority: int | None = None
-    queue: Any = None
-    routing_key: str | None = None
-    exchange: Any = None
-    #: "on_commit", "in_transaction" or "immediately".
-    enqueue: str | None = None
-    trail: bool = True
-    send_events: bool = True
-    #: Characters of the result in a log line.
-    resultrepr_maxsize: int = 1024
-    abstract: bool = True
-
-    MaxRetriesExceededError = exceptions.MaxRetriesExceededError
-    OperationalError = exceptions.OperationalError
 
     #: Whether a worker may call `run` without a detour through a `__call__` of the task's own.
     runs_directly: ClassVar[bool] = True
-    #: The facade, which puts itself here.
-    _app: ClassVar[Any] = None
+    #: The app whose task it is; None: the current one.
+    _app: Any = None
+    #: What `pydantic=True` needs to know, and whether it was said.
+    _models: Models | None = None
+    dumps_models: ClassVar[bool] = False
+    _annotated: ClassVar[bool] = False
     _check: arguments.Check | None = None
     _default_request: Context | None = None
 
@@ -119,14 +71,19 @@ class Task(Generic[P, R]):
         if frame is not None and frame.task is self and not frame.entered:
             # A worker runs the task, by way of a __call__ of its own that has now come to the task itself.
             frame.entered = True
-            value: R = self.run(*args, **kwargs)
-            return value
+            entered: R = self.run(*args, **kwargs)
+            return entered
         frame = Frame(self, Context(task=self.name, args=args, kwargs=kwargs), entered=True)
         current.push(frame)
         try:
-            return self.run(*args, **kwargs)
+            value: Any = self.run(*args, **kwargs)
         finally:
             current.pop(frame)
+        # The code of a coroutine runs when it is awaited, and then it is this task that runs.
+        if type(value) is CoroutineType:
+            value = aio.framed(frame, value)
+        returned: R = value
+        return returned
 
     # -- calling ------------------------------------------------------------------------------------------------
 
@@ -148,6 +105,8 @@ class Task(Generic[P, R]):
         args, kwargs = check_arguments(args, kwargs)
         if self.typing:
             (self._check or self._checker())(args, kwargs)
+        if self.dumps_models:
+            args, kwargs = self.dump_arguments(args, kwargs, options.get("serializer"))
         if settings.TASK_ALWAYS_EAGER:
             return eager.apply(self, args, kwargs, options, as_enqueued=True)
         shadow = self.shadow_name(args, kwargs, options)
@@ -196,15 +155,25 @@ class Task(Generic[P, R]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         throw: bool | None = None,
+        logfile: Any = None,
+        loglevel: Any = None,
         **options: Unpack[CallOptions],
     ) -> EagerResult[R]:
         """Run the task here and now, with a request, states and retries as in a worker.
 
-        countdown, eta and expires mean nothing here. With `throw` (None: TASK_EAGER_PROPAGATES) raises what the task
-        raises in the end.
+        countdown, eta, expires, logfile and loglevel mean nothing here. With `throw` (None: TASK_EAGER_PROPAGATES)
+        raises what the task raises in the end.
         """
         args, kwargs = check_arguments(args, kwargs)
         return eager.apply(self, args, kwargs, options, throw)
+
+    def dump_arguments(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], serializer: str | None = None
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The arguments of a call as they are to be encoded: for `pydantic=True`, dicts instead of models."""
+        if self._models is None or (serializer or self.serializer or settings.TASK_SERIALIZER) == "pickle":
+            return args, kwargs
+        return self._models.dump_arguments(args, kwargs)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError when the task cannot be called with these arguments."""
@@ -255,7 +224,7 @@ class Task(Generic[P, R]):
         countdown: float | timedelta | None = None,
         max_retries: int | None = None,
         **options: Any,
-    ) -> exceptions.Retry:
+    ) -> Retry:
         """End this run and let the task run again: `raise self.retry(countdown=5)`.
 
         It stays the same task, with its id, arguments, priority, queue, headers and expiry, where `args`, `kwargs` and
@@ -270,6 +239,26 @@ class Task(Generic[P, R]):
         if throw:
             raise retry
         return retry
+
+    def signature_from_request(
+        self,
+        request: Context | None = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        queue: Any = None,
+        **options: Any,
+    ) -> Signature:
+        """The call that goes on now (or that of `request`) as data, with other arguments where these are not None."""
+        request = request or self.request
+        info = request.delivery_info or {}
+        said = {**request.as_execution_options(), "ignore_result": request.ignore_result, **options}
+        said |= {"priority": info.get("priority"), "queue": queue or info.get("routing_key")}
+        said = {key: value for key, value in said.items() if value is not None}
+        return Signature(
+            self, request.args if args is None else args, request.kwargs if kwargs is None else kwargs, said
+        )
+
+    subtask_from_request = signature_from_request
 
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
@@ -299,31 +288,31 @@ class Task(Generic[P, R]):
         if not current.report(progress):
             report(borrow(), [progress])
 
-    # -- what becomes of a run: for classes to override; what they return is ignored ----------------------------
-
-    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Called in the worker before the task; what it raises is the task's failure."""
-
-    @_does_nothing
-    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """Called in the worker when the task has returned and its result can be stored."""
-
-    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo) -> None:
-        """Called in the worker when the task has failed for good."""
-
-    def on_retry(self, exc: BaseException | None, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo) -> None:
-        """Called in the worker when the task is to run again."""
-
-    @_does_nothing
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called in the worker after a success or a failure; `einfo` is None."""
-
     # -- being a task -------------------------------------------------------------------------------------------
 
     @property
     def app(self) -> Any:
-        """The app."""
-        return Task._app
+        """The app: that which made the task, else the current one."""
+        return self._app or appstate.current()
+
+    def bind(self, app: Any = None) -> Any:
+        """Make it a task of `app` (None: of the current one); returns that."""
+        self._app = app
+        if appstate.ready:
+            self.annotate()
+        self.on_bound(self.app)
+        return self.app
+
+    def annotate(self) -> None:
+        """Take over what TASK_ANNOTATIONS say of it, once. Raises ImproperlyConfigured."""
+        cls = type(self)
+        if settings.TASK_ANNOTATIONS is None or "_annotated" in vars(cls):
+            return
+        for values in annotations.values_for(settings.TASK_ANNOTATIONS, self):
+            annotations.apply(cls, values)
+        cls._annotated = True
+        cls.runs_directly = cls.__call__ is Task.__call__
+        self._check = None
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> result.AsyncResult[R]:
         """The result of a call of this task, by its id."""

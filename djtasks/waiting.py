@@ -5,6 +5,8 @@ the registration and rings. One query a wake asks for all that was rung for; wha
 for everything that is waited for, now and then.
 """
 
+import asyncio
+import builtins
 import contextlib
 import logging
 import os
@@ -32,13 +34,30 @@ BETWEEN_READS = 0.05
 LINGER = 10.0
 
 
+class _LoopEvent:
+    """An event that coroutines of one loop wait for, and another thread sets."""
+
+    __slots__ = ("_arrived", "_loop", "wait")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
+        self.wait = self._arrived.wait
+
+    def set(self) -> None:
+        """Let them go on."""
+        # The loop may have ended, with all that waited in it.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._arrived.set)
+
+
 class _Waiter:
     """One `get()`: an event, and what it brought."""
 
     __slots__ = ("event", "interval", "read", "stored")
 
-    def __init__(self, interval: float) -> None:
-        self.event = threading.Event()
+    def __init__(self, interval: float, event: "threading.Event | _LoopEvent") -> None:
+        self.event = event
         self.interval = interval
         self.stored: Stored | None = None
         #: It has been asked for at least once since it began to wait.
@@ -53,6 +72,8 @@ class Hub(threading.Thread):
         self.lock = threading.Lock()
         self.waiters: dict[str, list[_Waiter]] = {}
         self.ended = False
+        #: It is to end as soon as nobody waits.
+        self.leaves = False
         self.number = random.SystemRandom().getrandbits(63)
         self.link = Link("waiting")
         self._wake, self._waker = os.pipe()
@@ -81,11 +102,20 @@ class Hub(threading.Thread):
             if not found:
                 self.waiters.pop(task_id, None)
 
+    def leave(self) -> None:
+        """End as soon as nobody waits."""
+        self.leaves = True
+        self._nudge()
+
     def _nudge(self) -> None:
         try:
             os.write(self._waker, b"x")
         except BlockingIOError:
             return
+        except OSError:
+            # It has ended meanwhile.
+            if not self.ended:
+                raise
 
     def run(self) -> None:
         """Listen, register, read, wait, and again."""
@@ -151,6 +181,9 @@ class Hub(threading.Thread):
         if everything:
             self._last_look = now
         found = results.fetch_ended(conn, list(asked)) if asked else {}
+        if everything and len(found) < len(asked):
+            # No ring tells of the task for which an id stands.
+            found |= results.fetch_ended_aliases(conn, [task_id for task_id in asked if task_id not in found])
         with self.lock:
             for waiters in asked.values():
                 for waiter in waiters:
@@ -185,7 +218,7 @@ class Hub(threading.Thread):
                 self._idle_since = None
                 return False
             self._idle_since = self._idle_since or now
-            if now - self._idle_since < LINGER:
+            if now - self._idle_since < LINGER and not self.leaves:
                 return False
             self.ended = True
         notify.remove_waiter(conn, self.number)
@@ -204,6 +237,15 @@ def _forget_hub() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_hub)
+
+
+def close(seconds: float = 5.0) -> None:
+    """End the thread, and its session, if nobody waits; gives it so long. The next one who waits starts another."""
+    with _hub_lock:
+        hub = _hub
+    if hub is not None and not hub.ended:
+        hub.leave()
+        hub.join(seconds)
 
 
 def _add(task_id: str, waiter: _Waiter) -> Hub:
@@ -230,19 +272,36 @@ def wait_for(
     `timeout` is in seconds, None for ever. `interval` is how often the table is asked when no ring comes (there is a
     transaction-pooling proxy, say), and how often `on_interval` is called. Raises djtasks' TimeoutError.
     """
-    waiter = _Waiter(interval)
+    event = threading.Event()
+    waiter = _Waiter(interval, event)
     deadline = None if timeout is None else time.monotonic() + timeout
     hub = _add(task_id, waiter)
     try:
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             slices = [each for each in (left, interval if on_interval else None) if each is not None]
-            if waiter.event.wait(min(slices, default=None)):
+            if event.wait(min(slices, default=None)):
                 break
             if left is not None and left <= 0:
                 raise TimeoutError("The operation timed out.")
             if on_interval is not None:
                 on_interval()
+    finally:
+        hub.discard(task_id, waiter)
+    assert waiter.stored is not None  # noqa: S101 -- the event is only set with it
+    return waiter.stored
+
+
+async def await_for(task_id: str, timeout: float | None = None, interval: float = 0.5) -> Stored:
+    """As `wait_for`, for a coroutine: its loop goes on meanwhile."""
+    event = _LoopEvent()
+    waiter = _Waiter(interval, event)
+    hub = _add(task_id, waiter)
+    try:
+        async with asyncio.timeout(timeout):
+            await event.wait()
+    except builtins.TimeoutError as error:
+        raise TimeoutError("The operation timed out.") from error
     finally:
         hub.discard(task_id, waiter)
     assert waiter.stored is not None  # noqa: S101 -- the event is only set with it

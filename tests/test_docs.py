@@ -6,13 +6,17 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.management import load_command_class
 from django.test import override_settings
 
-from djtasks.conf import problems
+from djtasks import AsyncResult, appstate, shared_task
+from djtasks.conf import layers, problems, reread
+from djtasks.ids import new_task_id
+from djtasks.registry import tasks
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,6 +47,11 @@ def test_the_settings_page_says_what_the_settings_say() -> None:
     assert (ROOT / "docs/reference/settings.md").read_text() == module.page()
 
 
+def test_every_page_is_found_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#:]+)\)", PAGES[0].read_text()))
+    assert [name for page in PAGES[1:] if (name := str(page.relative_to(ROOT))) not in linked] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_of_the_documentation_leads_to_a_file(page: pathlib.Path) -> None:
     targets = list(re.findall(r"\]\(([^)#:]+)\)", page.read_text()))
@@ -67,22 +76,60 @@ def test_every_settings_snippet_is_free_of_problems(page: pathlib.Path) -> None:
             assert problems(found["DJTASKS"]) == []
 
 
-@pytest.mark.django_db(transaction=True)
-def test_the_snippets_of_the_calling_guide_run() -> None:
-    said: list[int] = []
-    space: dict[str, Any] = {"__name__": "guide", "Order": Order, "said": said}
-    prepared = "\n".join(
-        f"@shared_task(name='guide.{name}')\ndef {name}(*args): said.append(len(args))"
-        for name in ("send_receipt", "audit", "page_somebody")
-    )
-    source = [
-        f"from djtasks import AsyncResult, shared_task\n{prepared}",
-        *blocks(ROOT / "docs/guide/calling.md", "python"),
-    ]
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """What a page defines and sets is forgotten after it."""
+    before, state = dict(tasks), layers.state()
+    yield
+    tasks.clear()
+    tasks.update(before)
+    appstate.set_current(None)
+    layers.restore(state)
+    reread()
+
+
+@pytest.fixture
+def space() -> dict[str, Any]:
+    """What the snippets speak of without having made it: models, tasks and functions of the reader's."""
+    said: list[tuple[str, int]] = []
+
+    def task(name: str) -> Any:
+        return shared_task(name=f"reader.{name}")(lambda *args, **kwargs: said.append((name, len(args))))
+
+    return {
+        "__name__": "reader",
+        "said": said,
+        "AsyncResult": AsyncResult,
+        "Order": Order,
+        "download": lambda *args, **kwargs: b"",
+        "first": AsyncResult(new_task_id()),
+        "second": AsyncResult(new_task_id()),
+        **{name: task(name) for name in ("audit", "export", "page_somebody", "send_receipt")},
+    }
+
+
+def run(page: pathlib.Path, space: dict[str, Any]) -> int:
+    """Run the snippets of a page one after the other, as one module; returns how many there are."""
+    found = [block for block in blocks(page, "python") if not block.startswith("DJTASKS")]
     with override_settings(DJTASKS={"TASK_ALWAYS_EAGER": True, "TASK_STORE_EAGER_RESULT": True}):
-        for block in source:
-            exec(block.replace("range(100_000)", "range(100)"), space)  # noqa: S102 -- our own documentation
-    assert sorted(said) == [0, 1, 1]
+        for block in found:
+            # The name of the page in tracebacks.
+            exec(compile(block.replace("range(100_000)", "range(100)"), str(page), "exec"), space)  # noqa: S102
+    return len(found)
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_the_snippets_of_a_page_run(page: pathlib.Path, space: dict[str, Any]) -> None:
+    run(page, space)
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.django_db(transaction=True)
+def test_the_snippets_of_the_calling_guide_call_what_they_say(space: dict[str, Any]) -> None:
+    assert run(ROOT / "docs/guide/calling.md", space) >= 3
+    assert sorted(space["said"]) == [("audit", 1), ("page_somebody", 0), ("send_receipt", 1)]
 
 
 @pytest.mark.django_db(transaction=True)

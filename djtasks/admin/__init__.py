@@ -1,11 +1,13 @@
-"""Messages, results and workers in Django's admin: to be looked at, not to be changed.
+"""Messages, results, queues, workers and revocations in Django's admin: to be looked at, with few things to be done.
 
 The lists read along indexes and never count (`djtasks.db.pages`), so that they are as quick with ten million rows as
 with ten. Payload is read on the page of a single row only, within bounds, and shown as text.
 """
 
 from djtasks.admin.messages import MessageAdmin
+from djtasks.admin.queues import QueueAdmin
 from djtasks.admin.results import ResultAdmin
+from djtasks.admin.revocations import RevocationAdmin
 from djtasks.admin.workers import WorkerAdmin
 
-__all__ = ["MessageAdmin", "ResultAdmin", "WorkerAdmin"]
+__all__ = ["MessageAdmin", "QueueAdmin", "ResultAdmin", "RevocationAdmin", "WorkerAdmin"]

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from djtasks.admin.links import workers
 from djtasks.admin.text import label
 from djtasks.conf import settings
-from djtasks.db.pages import UNFINISHED
+from djtasks.db.pages import DEAD, UNFINISHED
 from djtasks.models import Message
 from djtasks.registry import tasks
 from djtasks.routing import known_queues
@@ -95,6 +95,23 @@ class StateFilter(Filter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() == UNFINISHED:
             return queryset.filter(done__isnull=True)
+        return super().queryset(request, queryset)
+
+
+class DeadFilter(Filter):
+    """By whether it is a dead letter, and why."""
+
+    title = "dead letter"
+    parameter_name = column = "dead"
+
+    def known(self, request: HttpRequest) -> Iterator[tuple[str, str]]:
+        yield DEAD, "any"
+        for why in ("rejected", "failed", "crashed", "undecodable", "unknown"):
+            yield why, why
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == DEAD:
+            return queryset.filter(dead__isnull=False)
         return super().queryset(request, queryset)
 
 

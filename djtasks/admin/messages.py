@@ -45,7 +45,7 @@ class MessageAdmin(PagedAdmin):
 
     def details(self, request: HttpRequest, row: Any) -> Mapping[str, str]:
         body = payload.stored(row, "body", row.content_type, row.content_encoding)
-        args, kwargs = payload.arguments(body)
+        args, kwargs = payload.arguments(body, row.headers_start)
         headers = payload.headers(row.headers_start)
         return {
             **family_of(request, self.admin_site, row.pk, headers, Result, "a result, so far")._asdict(),

@@ -13,17 +13,21 @@ from django.db.models.functions import Left, Length, Right, Substr
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from djtasks import masking
 from djtasks.admin.text import pretty, visible
 from djtasks.compression import decompress
 from djtasks.conf import settings
 from djtasks.exceptions import PayloadTooLarge
-from djtasks.serializers import loads
+from djtasks.registry import tasks
+from djtasks.serializers import auth, loads
 
 #: Bytes that are fetched and decoded; of more, and of what cannot be decoded, the beginning is shown.
 DECODE_MAX: Final = 250_000
 PREVIEW_MAX: Final = 4_000
 #: Characters of a traceback, from its end.
 TRACEBACK_MAX: Final = 50_000
+#: Serializers that make plain values of whatever they are given.
+_HARMLESS: Final = ("json", "msgpack", "yaml")
 
 
 class Unreadable(Exception):
@@ -78,6 +82,10 @@ def decode(payload: Bytes, accept: Collection[str]) -> Any:
         raise Unreadable(f"These are {payload.size:,} bytes: too many to be decoded here.")
     try:
         body = decompress(payload.start, payload.encoding, DECODE_MAX) if payload.encoding else payload.start
+        if payload.content_type == auth.CONTENT_TYPE:
+            # Nobody has looked at the signature: only what can do no harm is read.
+            content_type, content = auth.peek(body)
+            return loads(content, content_type, _HARMLESS)
         return loads(body, payload.content_type, accept)
     except PayloadTooLarge:
         raise Unreadable(f"Decompressed, these are over {DECODE_MAX:,} bytes: too many to be decoded here.") from None
@@ -86,17 +94,28 @@ def decode(payload: Bytes, accept: Collection[str]) -> Any:
         raise Unreadable(f"This cannot be decoded: {error}") from None
 
 
-def arguments(payload: Bytes) -> tuple[SafeString, SafeString]:
-    """The positional and the named arguments of a call, as HTML. What is no call is shown in the place of the first."""
+def arguments(payload: Bytes, header_text: str | None = None) -> tuple[SafeString, SafeString]:
+    """The positional and the named arguments of a call, as HTML. What is no call is shown in the place of the first.
+
+    What the headers of the message call sensitive is hidden, and the caller's own `argsrepr` and `kwargsrepr` are shown
+    in the place of the arguments.
+    """
+    said = headers(header_text)
+    sensitive = _sensitive(header_text)
+    texts = [visible(found) if isinstance(found := said.get(key), str) else None for key in ("argsrepr", "kwargsrepr")]
     if payload.start is None:
-        return block("not kept"), block("not kept")
+        return block(texts[0] or "not kept"), block(texts[1] or "not kept")
     try:
         call = decode(payload, settings.ACCEPT_CONTENT)
     except Unreadable as error:
+        if sensitive or texts[0] or texts[1]:
+            return block(texts[0] or f"{payload}: sensitive, and not shown"), block(texts[1] or "-")
         return _beginning(payload, str(error)), block("-")
     if isinstance(call, list | tuple) and len(call) == 2:
-        args, kwargs = call
-        return block(pretty(args)), block(pretty(kwargs))
+        args, kwargs = masking.mask(sensitive, *call)
+        return block(texts[0] or pretty(args)), block(texts[1] or pretty(kwargs))
+    if sensitive:
+        return block("This is not [args, kwargs]; it is sensitive, and not shown."), block("-")
     return block(f"This is not [args, kwargs]:\n\n{pretty(call)}"), block("-")
 
 
@@ -121,11 +140,37 @@ def headers(text: str | None) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _sensitive(text: str | None) -> Any:
+    """What the headers call sensitive: everything, where they say something of the kind and cannot be read."""
+    said = headers(text)
+    if not said and text and '"sensitive"' in text:
+        return True
+    return said.get("sensitive")
+
+
+def _masked_links(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Headers without the sensitive arguments of the calls that are to follow, as far as their tasks are known."""
+    shown = dict(found)
+    for key in ("callbacks", "errbacks"):
+        links = shown.get(key)
+        if not isinstance(links, list):
+            continue
+        shown[key] = hidden = []
+        for link in links:
+            task = tasks.get(str(link.get("task"))) if isinstance(link, dict) else None
+            said = None if task is None else masking.of(task)
+            if said:
+                args, kwargs = masking.mask(said, link.get("args"), link.get("kwargs"))
+                link = {**link, "args": args, "kwargs": kwargs}
+            hidden.append(link)
+    return shown
+
+
 def headers_block(text: str | None) -> SafeString:
     """The headers of a message as HTML."""
     if not text:
         return block("-")
-    found = headers(text)
+    found = _masked_links(headers(text))
     return block(pretty(found) if found else visible(text[:PREVIEW_MAX]))
 
 

@@ -9,9 +9,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from djtasks.admin import payload
+from djtasks.admin.actions import Requeues
 from djtasks.admin.base import PagedAdmin, shown
 from djtasks.admin.family import family_of
-from djtasks.admin.filters import NameFilter, QueueFilter, StateFilter, WorkerFilter
+from djtasks.admin.filters import DeadFilter, NameFilter, QueueFilter, StateFilter, WorkerFilter
 from djtasks.admin.links import to_worker
 from djtasks.admin.lists import Source
 from djtasks.admin.text import duration, label, moment
@@ -20,15 +21,15 @@ from djtasks.models import Message, Result
 
 
 @admin.register(Result)
-class ResultAdmin(PagedAdmin):
+class ResultAdmin(Requeues, PagedAdmin):
     """Tasks that have ended, the last one first, and behind them what those have said that have not."""
 
     source = Source(pages.RESULTS, pages.results)
     heavy = ("result", "traceback", "headers", "body")
-    list_display = ("task", "state_name", "in_queue", "ran_on", "called", "ended", "runtime", "retries", "id")
-    list_filter = (StateFilter, QueueFilter, NameFilter, WorkerFilter)
+    list_display = ("task", "state_name", "in_queue", "ran_on", "called", "ended", "runtime", "retries", "letter", "id")
+    list_filter = (StateFilter, DeadFilter, QueueFilter, NameFilter, WorkerFilter)
     fieldsets = (
-        (None, {"fields": ("id", "own_id", "task", "state_name", "worker_link", "in_queue", "priority")}),
+        (None, {"fields": ("id", "own_id", "task", "state_name", "letter", "worker_link", "in_queue", "priority")}),
         ("Times", {"fields": ("called", "began", "ended", "runtime", "retries")}),
         ("Outcome", {"fields": ("outcome", "trace", "outcome_stored_as")}),
         ("Related tasks", {"fields": ("parent", "root", "counterpart")}),
@@ -46,7 +47,7 @@ class ResultAdmin(PagedAdmin):
     def details(self, request: HttpRequest, row: Any) -> Mapping[str, str]:
         outcome = payload.stored(row, "result", row.content_type, row.content_encoding)
         body = payload.stored(row, "body", row.body_content_type, row.body_content_encoding)
-        args, kwargs = payload.arguments(body)
+        args, kwargs = payload.arguments(body, row.headers_start)
         headers = payload.headers(row.headers_start)
         return {
             **family_of(request, self.admin_site, row.pk, headers, Message, "a message")._asdict(),
@@ -63,6 +64,10 @@ class ResultAdmin(PagedAdmin):
     @admin.display(description="state")
     def state_name(self, obj: Result) -> str:
         return label(obj.state)
+
+    @admin.display(description="dead letter")
+    def letter(self, obj: Result) -> str:
+        return label(obj.dead)
 
     @admin.display(description="worker")
     def ran_on(self, obj: Result) -> str:

@@ -13,13 +13,26 @@ from typing import Any, NoReturn, cast
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
+from djtasks.conf import layers
 from djtasks.conf.entries import Entry
 from djtasks.conf.foreign import IGNORED
 from djtasks.conf.options import KINDS, Settings, describe
 from djtasks.conf.problems import Problem, did_you_mean, problems
 from djtasks.exceptions import ImproperlyConfigured
 
-__all__ = ["IGNORED", "Entry", "Problem", "Settings", "describe", "load", "problems", "settings"]
+__all__ = [
+    "IGNORED",
+    "Entry",
+    "Problem",
+    "Settings",
+    "describe",
+    "did_you_mean",
+    "load",
+    "overlay",
+    "problems",
+    "reread",
+    "settings",
+]
 
 
 def load(raw: Mapping[str, Any]) -> Settings:
@@ -58,10 +71,33 @@ def read() -> Settings:
 
     Raises ImproperlyConfigured, or Django's own error when Django has no settings.
     """
-    return load(getattr(django_settings, "DJTASKS", {}))
+    return load(layers.raw())
 
 
 settings: Settings = cast("Settings", _Lazy())
+
+
+def overlay(changes: Mapping[str, Any]) -> None:
+    """Let these settings, under our names, act instead of what `DJTASKS` says, from now on and in this process.
+
+    What was forked before goes on with what it had. Raises ImproperlyConfigured for what does not fit, also when only
+    the whole does not; then all is as it was.
+    """
+    was = layers.state()
+    layers.over(changes)
+    # Before Django has read its settings nothing may ask for them.
+    if django_settings.configured:
+        try:
+            read()
+        except ImproperlyConfigured:
+            layers.restore(was)
+            raise
+    reread()
+
+
+def reread() -> None:
+    """Forget what was read: the next attribute that is asked for reads anew."""
+    vars(settings).clear()
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:

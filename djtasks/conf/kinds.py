@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from djtasks.exceptions import safe_repr
+from djtasks.ratelimits import parse
 
 #: The longest name a queue may have, in characters.
 QUEUE_NAME_MAX = 200
@@ -168,6 +169,16 @@ def _read_routes(value: Any) -> Any:
     return value
 
 
+def _read_annotations(value: Any) -> Any:
+    for each in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(each, Mapping):
+            if not all(isinstance(name, str) and isinstance(said, Mapping) for name, said in each.items()):
+                raise Unfit("must map names of tasks to dicts of options")
+        elif not isinstance(each, str | type) and not hasattr(each, "annotate") and not hasattr(each, "annotate_any"):
+            raise _unfit("a dict, an object with annotate(task), its dotted name, or a list of these", value)
+    return value
+
+
 def _read_expires(value: Any) -> timedelta | None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
@@ -175,6 +186,13 @@ def _read_expires(value: Any) -> timedelta | None:
     if seconds > AGE_MAX.total_seconds():
         raise _unfit(f"{AGE_MAX.days} days at most", value)
     return timedelta(seconds=seconds) if seconds else None
+
+
+def _read_term(value: Any) -> timedelta:
+    term = _read_expires(value)
+    if term is None:
+        raise _unfit("more than 0 seconds", value)
+    return term
 
 
 def _read_limit(value: Any) -> float | None:
@@ -233,15 +251,26 @@ def retry_policy(value: Any) -> dict[str, Any]:
     return {**RETRY_POLICY, **value}
 
 
+def _read_rate(value: Any) -> Any:
+    try:
+        parse(value)
+    except (TypeError, ValueError) as error:
+        raise Unfit(f"must be a rate: {error}") from None
+    return value or None
+
+
 FLAG = Kind("True or False", _read_flag)
 TEXT = Kind("a text", _read_text)
 NAMES = Kind("a list of texts", _read_names)
 SOME_NAMES = Kind("a list of at least one text", _read_some_names)
 QUEUE = Kind(f"the name of a queue: 1 to {QUEUE_NAME_MAX} characters", queue_name)
 QUEUES = Kind("a list of queues, or a dict of name to options", _read_queues)
+ANNOTATIONS = Kind("a dict, an object with annotate(task), its dotted name, or a list of these", _read_annotations)
 ROUTES = Kind("a dict, a list of routes, a function or its dotted name", _read_routes)
 EXPIRES = Kind("seconds or a timedelta, 0 or more; 0 means never", _read_expires)
+TERM = Kind("seconds or a timedelta, more than 0", _read_term)
 POSITIVE = number()
+RATE = Kind("a rate: a number and a unit s, m or h, as '10/m'", _read_rate)
 #: Seconds in which something must be done; 0 is read as None, no limit.
 LIMIT = Kind("a number of seconds; 0 means no limit", _read_limit)
 ZONE = Kind("the name of a time zone", _read_zone)

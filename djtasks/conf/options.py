@@ -9,6 +9,7 @@ from typing import Any
 
 from djtasks.conf.entries import Entry, option
 from djtasks.conf.kinds import (
+    ANNOTATIONS,
     EXPIRES,
     FLAG,
     LIMIT,
@@ -17,9 +18,11 @@ from djtasks.conf.kinds import (
     PRIORITY,
     QUEUE,
     QUEUES,
+    RATE,
     RETRY_POLICY,
     ROUTES,
     SOME_NAMES,
+    TERM,
     TEXT,
     ZONE,
     Kind,
@@ -56,7 +59,10 @@ class Settings(WorkerSettings):
 
     # -- what a message is made of
     TASK_SERIALIZER: str = option(
-        "json", TEXT, "The serializer of arguments: json, pickle, yaml, msgpack or your own.", "CELERY_TASK_SERIALIZER"
+        "json",
+        TEXT,
+        "The serializer of arguments: json, pickle, yaml, msgpack, auth (signed) or your own.",
+        "CELERY_TASK_SERIALIZER",
     )
     RESULT_SERIALIZER: str = option("json", TEXT, "The serializer of what tasks return.", "CELERY_RESULT_SERIALIZER")
     ACCEPT_CONTENT: tuple[str, ...] = option(
@@ -70,11 +76,39 @@ class Settings(WorkerSettings):
         None, optional(SOME_NAMES, "as ACCEPT_CONTENT"), "The serializers in which results are read."
     )
     TASK_COMPRESSION: str | None = option(
-        None, optional(TEXT), "The compression of arguments: gzip, bzip2, lzma or zstd.", "CELERY_MESSAGE_COMPRESSION"
+        None,
+        optional(TEXT),
+        "The compression of arguments: gzip, bzip2, lzma, zstd or brotli.",
+        "CELERY_MESSAGE_COMPRESSION",
     )
     RESULT_COMPRESSION: str | None = option(
-        None, optional(TEXT), "The compression of results: gzip, bzip2, lzma or zstd.", "CELERY_RESULT_COMPRESSION"
+        None,
+        optional(TEXT),
+        "The compression of results: gzip, bzip2, lzma, zstd or brotli.",
+        "CELERY_RESULT_COMPRESSION",
     )
+    SECURITY_KEY: str | None = option(
+        None,
+        optional(TEXT),
+        "The file of the private key (PEM, RSA or Ed25519) that signs calls, where TASK_SERIALIZER is auth.",
+        "CELERY_SECURITY_KEY",
+    )
+    SECURITY_KEY_PASSWORD: str | None = option(
+        None, optional(TEXT), "The password of that file.", "CELERY_SECURITY_KEY_PASSWORD"
+    )
+    SECURITY_CERTIFICATE: str | None = option(
+        None, optional(TEXT), "The file of that key's X.509 certificate (PEM).", "CELERY_SECURITY_CERTIFICATE"
+    )
+    SECURITY_CERT_STORE: str | None = option(
+        None,
+        optional(TEXT),
+        "The directory, or glob, of the certificates whose signatures are believed. Two of them while one is replaced.",
+        "CELERY_SECURITY_CERT_STORE",
+    )
+    SECURITY_DIGEST: str = option(
+        "sha256", one_of("sha256", "sha384", "sha512"), "The digest that RSA keys sign.", "CELERY_SECURITY_DIGEST"
+    )
+    SECURITY_SERIALIZER: str = option("json", TEXT, "The serializer of the arguments inside a signed call.")
     PAYLOAD_WARN_BYTES: int = option(1_000_000, _BYTES, "Arguments above this size, encoded, are logged as a warning.")
     PAYLOAD_MAX_BYTES: int = option(16_000_000, _BYTES, "Arguments above this size, encoded, are refused.")
     RESULT_WARN_BYTES: int = option(1_000_000, _BYTES, "A result above this size, encoded, is logged as a warning.")
@@ -137,6 +171,19 @@ class Settings(WorkerSettings):
         "False: a late-ack task whose worker is lost fails as WorkerLostError instead of running again.",
         "CELERY_REJECT_ON_WORKER_LOST",
     )
+    TASK_ACKS_ON_FAILURE: bool | None = option(
+        None,
+        optional(FLAG, "as TASK_ACKS_ON_FAILURE_OR_TIMEOUT"),
+        "False: a late-ack task that fails becomes a dead letter.",
+    )
+    TASK_ACKS_ON_TIMEOUT: bool | None = option(
+        None,
+        optional(FLAG, "as TASK_ACKS_ON_FAILURE_OR_TIMEOUT"),
+        "False: a late-ack task that is over its hard time limit runs again, TASK_MAX_CRASHES times at the most.",
+    )
+    TASK_ACKS_ON_FAILURE_OR_TIMEOUT: bool = option(
+        True, FLAG, "What TASK_ACKS_ON_FAILURE and TASK_ACKS_ON_TIMEOUT are where they say nothing."
+    )
     TASK_MAX_CRASHES: int = option(
         3,
         whole(1),
@@ -152,8 +199,21 @@ class Settings(WorkerSettings):
         "Seconds after which SoftTimeLimitExceeded is raised in a task.",
         "CELERYD_TASK_SOFT_TIME_LIMIT",
     )
+    TASK_DEFAULT_RATE_LIMIT: str | float | None = option(
+        None,
+        optional(RATE, "no limit"),
+        "How often a worker starts a task that says nothing itself: '10/s', '10/m', '10/h' or a number a second.",
+        "CELERY_DEFAULT_RATE_LIMIT",
+    )
     TASK_TRACK_STARTED: bool = option(
         False, FLAG, "Store the state STARTED when a task begins.", "CELERY_TRACK_STARTED"
+    )
+    TASK_ANNOTATIONS: Any = option(
+        None,
+        optional(ANNOTATIONS),
+        "Values for the options of tasks that are defined elsewhere: a dict of a task's name, or '*', to options; an"
+        " object with annotate(task) and annotate_any(), its dotted name, or a list of these.",
+        "CELERY_ANNOTATIONS",
     )
     ON_UNKNOWN_TASK: str = option(
         "requeue",
@@ -162,6 +222,14 @@ class Settings(WorkerSettings):
     )
     IMPORTS: tuple[str, ...] = option((), NAMES, "Modules that a worker imports when it starts.", "CELERY_IMPORTS")
     INCLUDE: tuple[str, ...] = option((), NAMES, "More modules that a worker imports.", "CELERY_INCLUDE")
+
+    HTTP_TASK_HOSTS: tuple[str, ...] = option(
+        (),
+        NAMES,
+        "The hosts that the task djtasks.http.request may call: names, globs (*.example.com), either with a port, and"
+        " addresses or networks, which those must be that are not public.",
+    )
+    HTTP_TASK_MAX_BYTES: int = option(1_000_000, _BYTES, "An answer above this size makes djtasks.http.request fail.")
 
     # -- what a task leaves
     TASK_IGNORE_RESULT: bool = option(False, FLAG, "Store no results.", "CELERY_IGNORE_RESULT")
@@ -173,6 +241,17 @@ class Settings(WorkerSettings):
         optional(EXPIRES, "never"),
         "How long a result is kept, in seconds or as a timedelta; None or 0 keeps it.",
         "CELERY_TASK_RESULT_EXPIRES",
+    )
+    DEAD_LETTER_EXPIRES: timedelta | None = option(
+        None,
+        optional(EXPIRES, "never"),
+        "How long a dead letter is kept: what was rejected, or could not be run; None or 0 keeps it.",
+    )
+    REVOCATION_EXPIRES: timedelta = option(
+        timedelta(hours=3),
+        TERM,
+        "How long a revocation is kept, in seconds or as a timedelta: a task that comes, or comes back, later than"
+        " that runs.",
     )
     RESULT_EXTENDED: bool = option(
         False, FLAG, "Keep the arguments of tasks that succeeded with their results.", "CELERY_RESULT_EXTENDED"
@@ -186,7 +265,9 @@ class Settings(WorkerSettings):
 
     def __post_init__(self) -> None:
         if self.RESULT_ACCEPT_CONTENT is None:
-            object.__setattr__(self, "RESULT_ACCEPT_CONTENT", self.ACCEPT_CONTENT)
+            # Calls are signed, results are not.
+            names = tuple(name for name in self.ACCEPT_CONTENT if name != "auth") or ("json",)
+            object.__setattr__(self, "RESULT_ACCEPT_CONTENT", names)
         if self.TASK_DEFAULT_PRIORITY is None:
             object.__setattr__(self, "TASK_DEFAULT_PRIORITY", 0)
 

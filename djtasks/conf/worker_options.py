@@ -1,11 +1,9 @@
 """The settings of workers and of their log."""
 
-
-
 from dataclasses import dataclass
 
 from djtasks.conf.entries import option
-from djtasks.conf.kinds import FLAG, LOG_FORMAT, LOG_LEVEL, number, one_of, optional, whole
+from djtasks.conf.kinds import FLAG, LOG_FORMAT, LOG_LEVEL, SOME_NAMES, TEXT, number, one_of, optional, whole
 
 _LOG = "[%(asctime)s: %(levelname)s/%(processName)s] "
 
@@ -50,6 +48,30 @@ class WorkerSettings:
         1.0, number(0.01, 3600), "Seconds, at most about, between two looks for work when nothing wakes the worker."
     )
 
+    # -- e-mails
+    TASK_ERROR_EMAILS: bool = option(
+        False,
+        FLAG,
+        "Whether ADMINS get an e-mail when a task fails; a task's own error_emails beats this.",
+        "CELERY_SEND_TASK_ERROR_EMAILS",
+    )
+    TASK_ERROR_EMAILS_TO: tuple[str, ...] | None = option(
+        None, optional(SOME_NAMES, "ADMINS"), "The addresses that get them."
+    )
+    TASK_ERROR_EMAILS_EVERY: float = option(
+        300.0,
+        number(0, 31_536_000),
+        "Seconds, over all workers, in which one e-mail is sent about a task and a class of exceptions; 0: all are.",
+    )
+
+    WORKER_DISABLE_RATE_LIMITS: bool = option(
+        False,
+        FLAG,
+        "Whether the worker starts tasks as often as it can, whatever their rate limits say. Limits of all workers"
+        " together are kept.",
+        "CELERY_DISABLE_RATE_LIMITS",
+    )
+
     # -- the log
     LOG_ARGUMENTS: bool = option(False, FLAG, "Whether arguments may stand in log lines.")
     WORKER_HIJACK_ROOT_LOGGER: bool = option(
@@ -63,6 +85,12 @@ class WorkerSettings:
         LOG_FORMAT,
         "The format of log lines written by tasks.",
         "CELERYD_TASK_LOG_FORMAT",
+    )
+    WORKER_LOG_DATEFMT: str | None = option(
+        None, optional(TEXT, "as in 2026-01-31 09:30:00,123"), "The format of the time in a worker's log lines."
+    )
+    WORKER_TASK_LOG_DATEFMT: str | None = option(
+        None, optional(TEXT, "as WORKER_LOG_DATEFMT"), "The format of the time in log lines written by tasks."
     )
     WORKER_LOG_COLOR: bool | None = option(
         None, optional(FLAG, "on a terminal"), "Whether log lines are coloured.", "CELERYD_LOG_COLOR"

@@ -13,11 +13,13 @@ from djtasks.db.connections import Connection, rows
 from djtasks.db.pipe import Question, Statement
 from djtasks.messages import Claimed
 
-_CLAIMED: LiteralString = """
+#: The columns of `Claimed`, of a message `m`.
+CLAIMED: LiteralString = """
     m.claim, m.id::text, m.name, m.queue, m.priority, m.retries, m.crashes, m.rerun,
     m.body, m.content_type, m.content_encoding, m.headers,
     extract(epoch FROM m.eta)::float8, extract(epoch FROM m.expires)::float8, extract(epoch FROM m.created)::float8,
-    m.limit_key, m.redelivered, coalesce(m.expires <= statement_timestamp(), false)
+    m.limit_key, m.redelivered, coalesce(m.expires <= statement_timestamp(), false),
+    EXISTS (SELECT FROM djtasks_revocation)
 """
 
 
@@ -57,7 +59,7 @@ CLAIM: LiteralString = (
     FROM picked
     WHERE m.id = picked.id
     RETURNING """
-    + _CLAIMED
+    + CLAIMED
     + ", m.position"
 )
 
@@ -162,7 +164,7 @@ CLAIM_EXPIRED: LiteralString = (
     FROM picked
     WHERE m.id = picked.id
     RETURNING """
-    + _CLAIMED
+    + CLAIMED
 )
 
 
@@ -176,7 +178,7 @@ def claim_expired(conn: Any, owner: int, first: int, limit: int = 200) -> list[C
 
 
 OWNED: LiteralString = (
-    "SELECT " + _CLAIMED + " FROM djtasks_message AS m WHERE m.owner = %(owner)s ORDER BY m.id FOR UPDATE SKIP LOCKED"
+    "SELECT " + CLAIMED + " FROM djtasks_message AS m WHERE m.owner = %(owner)s ORDER BY m.id FOR UPDATE SKIP LOCKED"
 )
 
 
@@ -204,7 +206,7 @@ CLAIM_WAITING: LiteralString = (
     FROM picked
     WHERE m.id = picked.id
     RETURNING """
-    + _CLAIMED
+    + CLAIMED
 )
 
 

@@ -102,6 +102,25 @@ def binary_cursor(conn: Any) -> AbstractContextManager[psycopg.Cursor[Any]] | No
     return _on_wrapper(conn, driver)
 
 
+class _SpeakingArrays:
+    """Django's connection, whose cursors take binary arrays; nothing logs what goes through them."""
+
+    __slots__ = ("wrapper",)
+
+    def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
+        self.wrapper = wrapper
+
+    def cursor(self) -> AbstractContextManager[Any]:
+        self.wrapper.ensure_connection()
+        driver: psycopg.Connection[Any] = self.wrapper.connection
+        return _on_wrapper(self.wrapper, driver)
+
+
+def speaking_arrays(conn: Connection) -> Connection:
+    """The same session and transaction, for statements that take binary arrays."""
+    return _SpeakingArrays(conn) if isinstance(conn, BaseDatabaseWrapper) else conn
+
+
 def borrow(alias: str | None = None) -> BaseDatabaseWrapper:
     """Django's connection of this thread to the task database (or to `alias`): the caller's own transaction."""
     return connections[alias or settings.DATABASE]

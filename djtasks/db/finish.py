@@ -7,6 +7,8 @@ refused, because the message has meanwhile become somebody else's.
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, LiteralString
 
+import psycopg
+
 from djtasks.db.arrays import Bigints, Blobs, Booleans, Floats, Texts, Uuids
 from djtasks.db.connections import Connection, rows
 from djtasks.db.pipe import Question, Statement
@@ -65,15 +67,20 @@ FINISH: LiteralString = """
 def finish(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str | None) -> set[str]:
     """End the messages and store their results; return the ids whose fence still held.
 
-    Needs a private connection. `worker` is the name of the node that ran them. Locks are taken in id order.
+    `conn` is a private connection, or Django's. `worker` is the name of the node that ran them. Locks are taken in id
+    order.
     """
-    return {row[0] for row in rows(conn, FINISH, _params(owner, outcomes, worker))}
+    plain = not isinstance(conn, psycopg.Connection)
+    return {row[0] for row in rows(conn, FINISH, _params(owner, outcomes, worker, plain=plain))}
 
 
-def _params(owner: int, outcomes: Sequence[Outcome], worker: str | None) -> dict[str, Any]:
+def _params(owner: int, outcomes: Sequence[Outcome], worker: str | None, *, plain: bool = False) -> dict[str, Any]:
+    """With `plain` as lists, for a cursor of Django's, which does not know binary arrays."""
     ordered = sorted(outcomes, key=_by_id)
     columns = zip(*ordered, strict=True)
-    params: dict[str, Any] = {name: array(values) for (name, array), values in zip(_PARAMS, columns, strict=False)}
+    params: dict[str, Any] = {
+        name: list(values) if plain else array(values) for (name, array), values in zip(_PARAMS, columns, strict=False)
+    }
     params["owner"] = owner
     params["worker"] = worker
     return params
@@ -122,3 +129,15 @@ def confirm(conn: Connection, owner: int, outcomes: Collection[Outcome]) -> set[
         "claims": [outcome.claim for outcome in outcomes],
     }
     return {row[0] for row in rows(conn, CONFIRM, params)}
+
+
+HELD: LiteralString = """
+    SELECT id::text FROM djtasks_message
+    WHERE id = %(id)s::uuid AND owner = %(owner)s AND claim = %(claim)s
+    FOR UPDATE
+"""
+
+
+def is_held(conn: Connection, owner: int, claim: int, task_id: str) -> bool:
+    """Whether the message is still under this fence. Waits for a transaction that may just be ending it."""
+    return bool(rows(conn, HELD, {"id": task_id, "owner": owner, "claim": claim}))

@@ -24,8 +24,8 @@ ENQUEUE: LiteralString = """
     SELECT
         id, name, queue, priority, eta, expires, retries, headers, content_type, content_encoding, body, unique_key,
         limit_key, root_id,
-        CASE WHEN eta > statement_timestamp() THEN NULL ELSE queue END,
-        CASE WHEN eta > statement_timestamp() THEN 'eta' END
+        CASE WHEN eta > statement_timestamp() OR limit_key IS NOT NULL THEN NULL ELSE queue END,
+        CASE WHEN eta > statement_timestamp() THEN 'eta' WHEN limit_key IS NOT NULL THEN 'limit' END
     FROM (
         SELECT
             call.*,
@@ -46,6 +46,14 @@ ENQUEUE: LiteralString = """
     RETURNING id::text
 """
 
+#: A message whose id or unique key is there already is left out. Positions are given out in the order of the calls,
+#: keys are taken in the same order by everybody: who inserts one waits for the transaction that has it.
+ENQUEUE_UNIQUE: LiteralString = (
+    ENQUEUE.replace("lane, reason\n    )", "lane, reason, position\n    )")
+    .replace("THEN 'limit' END\n", "THEN 'limit' END,\n        place\n")
+    .replace("call.*,", "call.*, nextval('djtasks_message_position') AS place,")
+    .replace("AS timed\n    ON CONFLICT (id)", "AS timed\n    ORDER BY unique_key NULLS FIRST, place\n    ON CONFLICT")
+)
 #: The eta, countdown, expires and expires_in of a message that has none of them.
 _AT_ONCE = (None, None, None, None)
 #: One message that may run at once, as nearly all calls are: a third of ENQUEUE's cost where nothing is prepared.
@@ -66,8 +74,17 @@ def _is_plain(message: Message) -> bool:
     return message[7:11] == _AT_ONCE and message.unique_key is None and message.limit_key is None
 
 
+def enqueue_unique(conn: Connection, messages: Sequence[Message]) -> set[str]:
+    """As `enqueue`, for messages that may have unique keys; one whose key is taken is not written either.
+
+    Waits for the transactions of others that have just written the same keys.
+    """
+    params = {name: list(values) for (name, _), values in _columns(messages).items()}
+    return {row[0] for row in rows(conn, ENQUEUE_UNIQUE, params)}
+
+
 def enqueue(conn: Connection, messages: Sequence[Message]) -> set[str]:
-    """Write the messages; return the ids that were not there yet."""
+    """Write the messages, which have no unique keys; return the ids that were not there yet."""
     if len(messages) == 1 and _is_plain(messages[0]):
         return {row[0] for row in rows(conn, ENQUEUE_ONE, messages[0]._asdict())}
     columns = _columns(messages)
@@ -158,13 +175,20 @@ ADOPT: LiteralString = """
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     )
-    UPDATE djtasks_message AS m SET lane = m.queue, reason = NULL FROM known WHERE m.id = known.id
+    UPDATE djtasks_message AS m
+    SET lane = CASE WHEN m.limit_key IS NULL THEN m.queue END,
+        reason = CASE WHEN m.limit_key IS NOT NULL THEN 'limit' END
+    FROM known
+    WHERE m.id = known.id
     RETURNING m.queue
 """
 
 
 def adopt(conn: Connection, names: Collection[str], queues: Collection[str], limit: int = 1000) -> list[str]:
-    """Open the lanes of messages that were set aside by workers that did not know these names; return their queues."""
+    """Open the lanes of messages that were set aside by workers that did not know these names; return their queues.
+
+    Those with a limit wait for it from now on.
+    """
     return [row[0] for row in rows(conn, ADOPT, {"names": list(names), "queues": list(queues), "limit": limit})]
 
 
@@ -176,8 +200,12 @@ PROMOTE: LiteralString = """
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     )
-    UPDATE djtasks_message AS m SET lane = m.queue, reason = NULL FROM due WHERE m.id = due.id
-    RETURNING m.queue
+    UPDATE djtasks_message AS m
+    SET lane = CASE WHEN m.limit_key IS NULL THEN m.queue END,
+        reason = CASE WHEN m.limit_key IS NOT NULL THEN 'limit' END
+    FROM due
+    WHERE m.id = due.id
+    RETURNING m.queue, m.limit_key, m.name
 """
 NEXT_ETA: LiteralString = """
     SELECT extract(epoch FROM eta - statement_timestamp())::float8
@@ -185,9 +213,15 @@ NEXT_ETA: LiteralString = """
 """
 
 
-def promote(conn: Connection, limit: int = 1000) -> list[str]:
-    """Open the lanes of messages whose eta has come, the earliest first; return their queues."""
-    return [row[0] for row in rows(conn, PROMOTE, {"limit": limit})]
+def promote(conn: Connection, limit: int = 1000, limited: dict[str, str] | None = None) -> list[str]:
+    """Open the lanes of messages whose eta has come, the earliest first; return their queues.
+
+    Those with a limit wait for it from now on: their keys, and the names of their tasks, are put into `limited`.
+    """
+    found = rows(conn, PROMOTE, {"limit": limit})
+    if limited is not None:
+        limited.update((key, name) for _, key, name in found if key is not None)
+    return [row[0] for row in found]
 
 
 def next_eta(conn: Connection) -> float | None:
@@ -219,17 +253,24 @@ AGAIN: LiteralString = """
             %(bodies)s::bytea[], %(content_types)s::text[], %(content_encodings)s::text[], %(queues)s::text[],
             %(priorities)s::smallint[], %(expiries)s::float8[], %(headers)s::text[], %(counts)s::boolean[],
             %(results)s::bytea[], %(result_types)s::text[], %(result_encodings)s::text[], %(tracebacks)s::text[],
-            %(stores)s::boolean[], %(starts)s::float8[]
+            %(stores)s::boolean[], %(starts)s::float8[], %(names)s::text[]
         ) AS run (
             id, claim, countdown, eta_at, body, content_type, content_encoding, queue, priority, expires_at, headers,
-            counts, result, result_type, result_encoding, traceback, store, started
+            counts, result, result_type, result_encoding, traceback, store, started, name
         )
     ), requeued AS (
         UPDATE djtasks_message AS m
         SET owner = NULL, claim = NULL, retries = m.retries + again.counts::integer, eta = again.new_eta,
             queue = coalesce(again.queue, m.queue),
-            lane = CASE WHEN again.new_eta > statement_timestamp() THEN NULL ELSE coalesce(again.queue, m.queue) END,
-            reason = CASE WHEN again.new_eta > statement_timestamp() THEN 'eta' END,
+            lane = CASE
+                WHEN again.new_eta > statement_timestamp() OR m.limit_key IS NOT NULL THEN NULL
+                ELSE coalesce(again.queue, m.queue)
+            END,
+            reason = CASE
+                WHEN again.new_eta > statement_timestamp() THEN 'eta'
+                WHEN m.limit_key IS NOT NULL THEN 'limit'
+            END,
+            name = coalesce(again.name, m.name), redelivered = m.redelivered OR NOT again.counts,
             priority = coalesce(again.priority, m.priority),
             expires = coalesce(to_timestamp(again.expires_at), m.expires),
             headers = coalesce(again.headers, m.headers),
@@ -293,6 +334,7 @@ def again(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str
         "tracebacks": [outcome.traceback for outcome in ordered],
         "stores": [outcome.store for outcome in ordered],
         "starts": [outcome.started for outcome in ordered],
+        "names": [plan.name for plan in plans],
     }
     return dict(rows(conn, AGAIN, params))
 

@@ -97,6 +97,7 @@ RESULTS = Table(
         "name",
         "queue",
         "worker",
+        "dead",
     ),
 )
 
@@ -123,6 +124,10 @@ _ENDED_BADLY = Region(
     5_000,
 )
 
+_DEAD_LETTERS = Region("dead", "dead IS NOT NULL", _NEWEST, 50_000)
+
+#: In place of a reason: all dead letters.
+DEAD = "any"
 #: In place of a state: all results of tasks that have not ended.
 UNFINISHED = "not ended"
 
@@ -133,6 +138,7 @@ _CONDITIONS: Mapping[str, LiteralString] = {
     "name": "name = %(name)s",
     "prefix": "starts_with(name, %(prefix)s)",
     "worker": "worker = %(worker)s",
+    "dead": "dead = %(dead)s",
     "owner": "owner = %(owner)s",
     "waiting": "owner IS NULL",
     "running": "owner IS NOT NULL",
@@ -175,7 +181,8 @@ def results(
     first.
 
     `wanted` may have `state` (UNFINISHED for all that have not ended), `queue`, `name`, `prefix` (of the name),
-    `worker` (its name). `start`, `backward` and errors as for `messages`.
+    `worker` (its name), `dead` (why it is a dead letter; DEAD for any reason). `start`, `backward` and errors as for
+    `messages`.
     """
     state = wanted.get("state")
     regions: tuple[Region, ...] = (_ENDED, _UNFINISHED)
@@ -184,7 +191,11 @@ def results(
     elif state is not None and state != SUCCESS:
         # A task may also give itself the name of a terminal state before it has ended.
         regions = (_ENDED_BADLY, _UNFINISHED)
-    tried = [key for key in ("state", "queue", "name", "prefix", "worker") if key in wanted]
+    tried = [key for key in ("state", "queue", "name", "prefix", "worker", "dead") if key in wanted]
+    if "dead" in wanted:
+        regions = (_DEAD_LETTERS,)
+        if wanted["dead"] == DEAD:
+            tried.remove("dead")
     if state == UNFINISHED:
         tried.remove("state")
     return _read(conn, RESULTS, regions, tried, wanted, start, backward, size)
@@ -331,4 +342,14 @@ def from_texts(texts: Sequence[str]) -> Place:
     return Place(region.name, key)
 
 
-_REGIONS = (_IN_LANES, _IN_ONE_LANE, _PARKED, _FOR_A_TIME, _FOR_A_REASON, _ENDED, _ENDED_BADLY, _UNFINISHED)
+_REGIONS = (
+    _IN_LANES,
+    _IN_ONE_LANE,
+    _PARKED,
+    _FOR_A_TIME,
+    _FOR_A_REASON,
+    _ENDED,
+    _ENDED_BADLY,
+    _UNFINISHED,
+    _DEAD_LETTERS,
+)

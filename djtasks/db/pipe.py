@@ -16,7 +16,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus, Format, PipelineStatus
+from psycopg.pq import ConnStatus, ExecStatus, Format, PipelineStatus
 from psycopg.waiting import Ready, Wait
 
 from djtasks.db.arrays import Array
@@ -161,6 +161,8 @@ class Pipe:
         while self._asked and not pgconn.is_busy():
             result = pgconn.get_result()
             if result is None:
+                if pgconn.status == ConnStatus.BAD:
+                    break
                 continue
             question = self._asked[0]
             if result.status == ExecStatus.PIPELINE_SYNC:
@@ -181,6 +183,8 @@ class Pipe:
             pgconn.exit_pipeline_mode()
         for question in ready:
             question.settle()
+        if self._asked and pgconn.status == ConnStatus.BAD:
+            raise psycopg.OperationalError(f"the connection is lost: {self._asked[0].error or 'no answer came'}")
 
     def _receiving(self) -> Generator[Wait, Ready | int, None]:
         while self._asked:

@@ -1,47 +1,86 @@
 """Results: fetch, report a state that is no end, forget, prune."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
+from djtasks.db import uniques
 from djtasks.db.connections import Connection, rows
 from djtasks.messages import Progress, Stored
 
-#: A waiting or running message without a result row is PENDING, and says the rest about itself.
+#: A waiting or running message without a result row is PENDING, and says the rest about itself. An id of which nothing
+#: is known but that it is revoked is REVOKED, and has no name.
 FETCH: LiteralString = """
     SELECT
         id::text, state, result, content_type, content_encoding, traceback, name, queue, worker, retries,
         body, body_content_type, body_content_encoding, headers,
-        extract(epoch FROM created)::float8, extract(epoch FROM started)::float8, extract(epoch FROM done)::float8
+        extract(epoch FROM created)::float8, extract(epoch FROM started)::float8, extract(epoch FROM done)::float8,
+        dead
     FROM djtasks_result
     WHERE id = ANY (%(ids)s::uuid[])
     UNION ALL
     SELECT
         m.id::text, 'PENDING', NULL, m.content_type, '', NULL, m.name, m.queue, NULL, m.retries,
         m.body, m.content_type, m.content_encoding, m.headers,
-        extract(epoch FROM m.created)::float8, NULL, NULL
+        extract(epoch FROM m.created)::float8, NULL, NULL, NULL
     FROM djtasks_message AS m
     WHERE m.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM djtasks_result AS r WHERE r.id = m.id)
+    UNION ALL
+    SELECT
+        v.task_id::text, 'REVOKED', NULL, 'application/json', '', NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL, NULL, NULL,
+        extract(epoch FROM v.created)::float8, NULL, extract(epoch FROM v.created)::float8, NULL
+    FROM djtasks_revocation AS v
+    WHERE v.task_id = ANY (%(ids)s::uuid[]) AND v.expires > statement_timestamp()
+        AND NOT EXISTS (SELECT FROM djtasks_result AS r WHERE r.id = v.task_id)
+        AND NOT EXISTS (SELECT FROM djtasks_message AS m WHERE m.id = v.task_id)
 """
 
 
 def fetch(conn: Connection, ids: Sequence[str]) -> dict[str, Stored]:
-    """What is known of these tasks. An id that no row has is not in the answer."""
-    return {row[0]: _stored(row) for row in rows(conn, FETCH, {"ids": list(ids)})}
+    """What is known of these tasks. An id that no row has, and that stands for no other task, is not in the answer."""
+    found = {row[0]: _stored(row) for row in rows(conn, FETCH, {"ids": list(ids)})}
+    return found if len(found) == len(ids) else found | _standing_for(conn, FETCH, ids, found)
+
+
+def _standing_for(
+    conn: Connection, query: LiteralString, ids: Sequence[str], found: Mapping[str, Stored]
+) -> dict[str, Stored]:
+    """What is known of the tasks for which the rest of the ids stand, by these ids."""
+    targets = uniques.resolve(conn, [task_id for task_id in ids if task_id not in found])
+    if not targets:
+        return {}
+    known = {row[0]: _stored(row) for row in rows(conn, query, {"ids": list(set(targets.values()))})}
+    return {task_id: known[target]._replace(id=task_id) for task_id, target in targets.items() if target in known}
 
 
 FETCH_ENDED: LiteralString = """
     SELECT
         id::text, state, result, content_type, content_encoding, traceback, name, queue, worker, retries,
         body, body_content_type, body_content_encoding, headers,
-        extract(epoch FROM created)::float8, extract(epoch FROM started)::float8, extract(epoch FROM done)::float8
+        extract(epoch FROM created)::float8, extract(epoch FROM started)::float8, extract(epoch FROM done)::float8,
+        dead
     FROM djtasks_result
     WHERE id = ANY (%(ids)s::uuid[]) AND done IS NOT NULL AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+    UNION ALL
+    SELECT
+        v.task_id::text, 'REVOKED', NULL, 'application/json', '', NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL, NULL, NULL,
+        extract(epoch FROM v.created)::float8, NULL, extract(epoch FROM v.created)::float8, NULL
+    FROM djtasks_revocation AS v
+    WHERE v.task_id = ANY (%(ids)s::uuid[]) AND v.expires > statement_timestamp()
+        AND NOT EXISTS (SELECT FROM djtasks_result AS r WHERE r.id = v.task_id)
+        AND NOT EXISTS (SELECT FROM djtasks_message AS m WHERE m.id = v.task_id)
 """
 
 
 def fetch_ended(conn: Connection, ids: Sequence[str]) -> dict[str, Stored]:
     """The results of those of these tasks that have ended."""
     return {row[0]: _stored(row) for row in rows(conn, FETCH_ENDED, {"ids": list(ids)})}
+
+
+def fetch_ended_aliases(conn: Connection, ids: Sequence[str]) -> dict[str, Stored]:
+    """`fetch_ended` for ids that stand for other tasks: the results of those, by these ids."""
+    return _standing_for(conn, FETCH_ENDED, ids, {})
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
@@ -176,10 +215,24 @@ def forget_ended(conn: Connection, ids: Sequence[str]) -> int:
     return len(rows(conn, FORGET_ENDED, {"ids": list(ids)}))
 
 
+MARK_DEAD: LiteralString = """
+    UPDATE djtasks_result AS r SET dead = letter.dead
+    FROM unnest(%(ids)s::uuid[], %(deads)s::text[]) AS letter (id, dead)
+    WHERE r.id = letter.id
+    RETURNING r.id::text
+"""
+
+
+def mark_dead(conn: Connection, letters: Mapping[str, str]) -> int:
+    """Say why these are dead letters, in the transaction that has stored them; return how many there are."""
+    ids = sorted(letters)
+    return len(rows(conn, MARK_DEAD, {"ids": ids, "deads": [letters[task_id] for task_id in ids]}))
+
+
 PRUNE: LiteralString = """
     WITH old AS MATERIALIZED (
         SELECT id FROM djtasks_result
-        WHERE done < statement_timestamp() - %(age)s * interval '1 second'
+        WHERE done < statement_timestamp() - %(age)s * interval '1 second' AND dead IS NULL
         ORDER BY done
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
@@ -191,3 +244,20 @@ PRUNE: LiteralString = """
 def prune(conn: Connection, age: float, limit: int = 1000) -> int:
     """Delete up to `limit` results that ended more than `age` seconds ago, the oldest first; return how many."""
     return len(rows(conn, PRUNE, {"age": age, "limit": limit}))
+
+
+PRUNE_DEAD: LiteralString = """
+    WITH old AS MATERIALIZED (
+        SELECT id FROM djtasks_result
+        WHERE done < statement_timestamp() - %(age)s * interval '1 second' AND dead IS NOT NULL
+        ORDER BY done
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM djtasks_result AS r USING old WHERE r.id = old.id RETURNING r.id::text
+"""
+
+
+def prune_dead(conn: Connection, age: float, limit: int = 1000) -> int:
+    """`prune` for dead letters, which outlive other results."""
+    return len(rows(conn, PRUNE_DEAD, {"age": age, "limit": limit}))

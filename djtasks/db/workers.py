@@ -1,9 +1,11 @@
 """Workers: register, heartbeat, idle, who is late, who is gone."""
 
 import json
+import pkgutil
 from collections.abc import Sequence
 from typing import Any, LiteralString, NamedTuple
 
+from djtasks import migrations
 from djtasks.db.connections import Connection, rows
 
 
@@ -145,12 +147,16 @@ def try_sweep(conn: Connection) -> bool:
     return bool(found[0][0])
 
 
-TABLES: LiteralString = """
-    SELECT to_regclass('djtasks_message') IS NOT NULL AND to_regclass('djtasks_result') IS NOT NULL
-        AND to_regclass('djtasks_worker') IS NOT NULL AND to_regclass('djtasks_waiter') IS NOT NULL
-"""
+APPLIED: LiteralString = "SELECT name FROM django_migrations WHERE app = 'djtasks'"
+RECORDED: LiteralString = "SELECT to_regclass('django_migrations') IS NOT NULL"
+TABLES: LiteralString = "SELECT to_regclass('djtasks_message') IS NOT NULL"
 
 
-def migrated(conn: Connection) -> bool:
-    """Whether the tables are there."""
-    return bool(rows(conn, TABLES)[0][0])
+def unapplied(conn: Connection) -> list[str]:
+    """The migrations of djtasks that this database has not seen. It may have seen newer ones than we know."""
+    applied = {name for (name,) in (rows(conn, APPLIED) if rows(conn, RECORDED)[0][0] else ())}
+    if not applied and rows(conn, TABLES)[0][0]:
+        # A project that makes its tables without migrations, for its tests.
+        return []
+    known = [module.name for module in pkgutil.iter_modules(migrations.__path__) if module.name[0].isdigit()]
+    return sorted(set(known) - applied)

@@ -11,6 +11,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(
+            name="result",
+            options={"permissions": (("requeue_result", "Can put tasks that have ended back into their queues"),)},
+        ),
         migrations.CreateModel(
             name="Alias",
             fields=[
@@ -132,7 +136,7 @@ class Migration(migrations.Migration):
             model_name="result",
             name="dead",
             field=models.TextField(
-                help_text="why it is a dead letter: rejected, failed, crashed or undecodable", null=True
+                help_text="why it is a dead letter: rejected, failed, crashed, undecodable or unknown", null=True
             ),
         ),
         migrations.AddField(
@@ -165,8 +169,24 @@ class Migration(migrations.Migration):
             model_name="message",
             index=models.Index(
                 condition=models.Q(("lane__isnull", True), ("reason", "rate")),
-                fields=["name", "-priority", "position"],
+                fields=["name", "queue", "-priority", "position"],
                 name="djtasks_message_rated",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(
+                    ("limit_key__isnull", False), models.Q(("lane__isnull", False), ("reason", "rate"), _connector="OR")
+                ),
+                fields=["limit_key"],
+                name="djtasks_message_holding",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="limit",
+            index=models.Index(
+                condition=models.Q(("next_at__isnull", False)), fields=["next_at"], name="djtasks_limit_next"
             ),
         ),
         migrations.AddIndex(

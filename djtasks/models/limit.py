@@ -16,6 +16,9 @@ class Limit(models.Model):
 
     class Meta:
         db_table = "djtasks_limit"
+        indexes = (
+            models.Index(fields=["next_at"], name="djtasks_limit_next", condition=models.Q(next_at__isnull=False)),
+        )
 
     def __str__(self) -> str:
         return self.key

@@ -74,9 +74,15 @@ class Message(models.Model):
                 condition=models.Q(lane__isnull=True, reason="limit"),
             ),
             models.Index(
-                fields=["name", "-priority", "position"],
+                fields=["name", "queue", "-priority", "position"],
                 name="djtasks_message_rated",
                 condition=models.Q(lane__isnull=True, reason="rate"),
+            ),
+            # Those that hold a place of their limit: waiting in a lane, for a rate, or running.
+            models.Index(
+                fields=["limit_key"],
+                name="djtasks_message_holding",
+                condition=models.Q(limit_key__isnull=False) & (models.Q(lane__isnull=False) | models.Q(reason="rate")),
             ),
             models.Index(fields=["root_id"], name="djtasks_message_root", condition=models.Q(root_id__isnull=False)),
             models.Index(

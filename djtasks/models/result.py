@@ -27,7 +27,9 @@ class Result(models.Model):
     content_encoding = models.TextField(db_default="")
     result = models.BinaryField(null=True, help_text="the serialised value, exception, or meta of a custom state")
     traceback = models.TextField(null=True)
-    dead = models.TextField(null=True, help_text="why it is a dead letter: rejected, failed, crashed or undecodable")
+    dead = models.TextField(
+        null=True, help_text="why it is a dead letter: rejected, failed, crashed, undecodable or unknown"
+    )
     root_id = models.UUIDField(null=True, help_text="the call that its workflow began with")
     headers = models.TextField(null=True)
     body = models.BinaryField(null=True)
@@ -36,6 +38,7 @@ class Result(models.Model):
 
     class Meta:
         db_table = "djtasks_result"
+        permissions = (("requeue_result", "Can put tasks that have ended back into their queues"),)
         indexes = (
             models.Index(fields=["done"], name="djtasks_result_done"),
             # What a person looks for among millions. Both are partial: the result of a success touches neither.

@@ -1,7 +1,8 @@
 """Values to bytes and back, by the name of a serializer or by content type.
 
-json is the default. pickle, yaml (safe) and msgpack are there, and are read only where ACCEPT_CONTENT names them; the
-libraries of the last two are asked for when they are first used. `register` adds another one.
+json is the default. pickle, yaml (safe), msgpack and auth (signed calls) are there, and are read only where
+ACCEPT_CONTENT names them; the libraries of the last three are asked for when they are first used. `register` adds
+another one.
 """
 
 import difflib
@@ -16,10 +17,10 @@ from djtasks.exceptions import (
     ImproperlyConfigured,
     SoftTimeLimitExceeded,
 )
-from djtasks.serializers import json, more
+from djtasks.serializers import auth, json, more
 from djtasks.serializers.json import register_type
 
-__all__ = ["Serializer", "dumps", "find", "loads", "names", "register", "register_type", "unregister"]
+__all__ = ["Serializer", "accepts", "dumps", "find", "loads", "names", "register", "register_type", "unregister"]
 
 
 #: Raised while a value is encoded, and not because of the value: a soft time limit may strike anywhere in a task.
@@ -110,6 +111,12 @@ def loads(body: bytes, content_type: str, accept: Collection[str]) -> Any:
         raise DecodeError(f"{chosen.name} cannot decode the bytes: {type(error).__name__}: {error}") from error
 
 
+def accepts(accept: Collection[str], content_type: str) -> bool:
+    """Whether `loads` would look at bytes of this content type."""
+    chosen = _by_content_type.get(content_type)
+    return content_type in accept or (chosen is not None and chosen.name in accept)
+
+
 def _disallowed(content_type: str, serializer: Serializer | None, accept: Collection[str]) -> ContentDisallowed:
     name = serializer.name if serializer else content_type
     accepted = ", ".join(sorted(accept)) or "nothing"
@@ -123,4 +130,5 @@ register("json", json.dumps, json.loads, json.CONTENT_TYPE)
 # Protocol 5 is what every supported Python reads.
 register("pickle", lambda value: pickle.dumps(value, 5), pickle.loads, "application/x-python-serialize")
 register("yaml", more.yaml_dumps, more.yaml_loads, "application/x-yaml")
+register(auth.NAME, auth.dumps, auth.loads, auth.CONTENT_TYPE)
 register("msgpack", more.msgpack_dumps, more.msgpack_loads, "application/x-msgpack")

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from djtasks.exceptions import FATAL, EncodeError, SoftTimeLimitExceeded, safe_repr
+from djtasks.masking import Hide, cleaned
 from djtasks.serializers import dumps, json, loads
 
 #: The longest text, and the longest arguments in JSON, that are stored; in characters.
@@ -21,15 +22,16 @@ LENGTH_MAX = 100_000
 _OTHERS = (SoftTimeLimitExceeded, *FATAL)
 
 
-def encode_exception(exc: BaseException, serializer: str = "json") -> tuple[str, bytes]:
+def encode_exception(exc: BaseException, serializer: str = "json", hide: Hide | None = None) -> tuple[str, bytes]:
     """The content type and the bytes that are stored of `exc`. In JSON when the serializer cannot take even this.
 
-    Raises ImproperlyConfigured when there is no such serializer or its library is missing.
+    `hide` takes out of its texts what nobody may read. Raises ImproperlyConfigured when there is no such serializer or
+    its library is missing.
     """
     try:
-        return dumps(exception_to_data(exc, serializer), serializer)
+        return dumps(exception_to_data(exc, serializer, hide), serializer)
     except EncodeError:
-        return dumps(exception_to_data(exc))
+        return dumps(exception_to_data(exc, hide=hide))
 
 
 def decode_exception(body: bytes, content_type: str, accept: Collection[str]) -> BaseException:
@@ -40,20 +42,22 @@ def decode_exception(body: bytes, content_type: str, accept: Collection[str]) ->
     return exception_from_data(loads(body, content_type, (*accept, "json")))
 
 
-def exception_to_data(exc: BaseException, serializer: str = "json") -> dict[str, Any]:
+def exception_to_data(exc: BaseException, serializer: str = "json", hide: Hide | None = None) -> dict[str, Any]:
     """What is stored of `exc`, always JSON-safe. Whatever the exception's own methods raise is not raised here.
 
     `{"exc_type": qualified name, "exc_module": module, "exc_message": list of arguments, "exc_text": its text}`. An
     argument that JSON or the serializer cannot carry becomes its repr; arguments that are too long become the text.
     """
     try:
-        text = str(exc)[:LENGTH_MAX]
+        text = str(exc)
     except _OTHERS:
         raise
     except BaseException:
         text = safe_repr(exc)
-    text = _portable(text, serializer)
+    text = _portable((text if hide is None else hide(text))[:LENGTH_MAX], serializer)
     args = [_portable(value, serializer) for value in _constructor_arguments(exc)]
+    if hide is not None:
+        args = [cleaned(value, hide) for value in args]
     return {
         "exc_type": type(exc).__qualname__,
         "exc_module": str(type(exc).__module__),

@@ -8,16 +8,18 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psycopg
 
 from djtasks.conf import settings
-from djtasks.db import claims, messages, notify, workers
+from djtasks.db import claims, limits, messages, notify, queues, workers
 from djtasks.db.connections import LOST
 from djtasks.db.pipe import Question
 from djtasks.db.workers import Registration
+from djtasks.keys import definition
 from djtasks.messages import Claimed
+from djtasks.worker.governor import Governor
 from djtasks.worker.identity import new_incarnation
 from djtasks.worker.lanes import Lanes
 from djtasks.worker.limits import rerun_names
@@ -30,6 +32,10 @@ logger = logging.getLogger("djtasks.worker")
 BUSY_AFTER = 0.1
 #: A message that is due and still parked is another one's to promote at this moment: look again so much later.
 SOONEST = 0.01
+#: Limits of rates are looked after no more often than that, in seconds: all that is due by then goes on together.
+BETWEEN_ADMISSIONS = 0.02
+#: How often a worker looks which queues are paused, in seconds.
+PAUSED_EVERY = 0.8
 UNHEARD = -1
 
 
@@ -61,6 +67,9 @@ class Claimer:
         #: A claim has been sent, and its answer is still to come.
         self.in_flight = False
         self._rerun = rerun_names()
+        self.governor = Governor(lambda: self.lanes.open)
+        #: When to look which queues are paused, in monotonic seconds.
+        self._paused_at = 0.0
 
     def rung(self) -> None:
         """Somebody made a message runnable, or parked one that will be so soon."""
@@ -80,9 +89,15 @@ class Claimer:
         # Until all answers are in, none of them counts: what a part of them took is given back.
         self._losses = UNHEARD
         rings, from_start = self._rings, not self._full
+        if time.monotonic() >= self._paused_at:
+            self.look_at_queues(conn)
         if time.monotonic() >= self.poll_at:
             self.poll(conn)
             from_start = True
+        if self.governor.crowded:
+            self.governor.clear(conn)
+        pulled = self._pull(conn, room) if self.governor.due else []
+        room -= len(pulled)
         found = self._take(conn, room, from_start=from_start)
         if len(found) < room and not (from_start and self.idle):
             # Nothing more in sight: say that we are about to sleep, and look once more, behind the marks too.
@@ -91,16 +106,29 @@ class Claimer:
         self._full = len(found) == room
         self.drained = not self._full and rings == self._rings
         self._note_busy(conn)
-        self.state.take(found)
+        self.state.take(pulled + found)
         self._losses = losses
+        found = pulled + self.governor.sift(found, self._full)
+        self.poll_at = min(self.poll_at, max(self.governor.next_at(), time.monotonic() + SOONEST))
         return found
+
+    def look_at_queues(self, conn: psycopg.Connection) -> None:
+        """Learn which queues are paused: nothing is taken from them."""
+        self.lanes.pause(queues.paused(conn))
+        self._paused_at = time.monotonic() + PAUSED_EVERY
+
+    def _pull(self, conn: psycopg.Connection, room: int) -> list[Claimed]:
+        """What was set aside for its rate, and may start now."""
+        return self.governor.pull(conn, self.state.incarnation, self._number(room), room, self._rerun)
 
     def launch(self, room: int, losses: int, claimed: Callable[[list[Claimed]], None]) -> Question | None:
         """A claim like the last one, which was full, to be sent without waiting; None when it is for `claim`."""
         now = time.monotonic()
         if self.idle and self._busy_since is not None and now - self._busy_since > BUSY_AFTER:
             return None
-        if not self._full or self._losses != losses or now >= self.poll_at:
+        if not self._full or self._losses != losses or now >= min(self.poll_at, self._paused_at):
+            return None
+        if self.governor.crowded or self.governor.due or not self.lanes.open:
             return None
         self._losses, self.in_flight = UNHEARD, True
         first = self._number(room)
@@ -126,7 +154,7 @@ class Claimer:
         self._full = len(found) == room
         self.state.take(found)
         self._losses = losses
-        claimed(found)
+        claimed(self.governor.sift(found, self._full))
 
     def _number(self, room: int) -> int:
         """The first of so many claim numbers."""
@@ -136,11 +164,14 @@ class Claimer:
 
     def _take(self, conn: psycopg.Connection, room: int, *, from_start: bool) -> list[Claimed]:
         state = self.state
+        scans = self.lanes.scans(from_start=from_start)
+        if not scans or not room:
+            return []
         found, positions = claims.claim(
             conn,
             state.incarnation,
             self._number(room),
-            self.lanes.scans(from_start=from_start),
+            scans,
             room,
             rerun=self._rerun,
             unknown=sorted(state.unknown),
@@ -175,13 +206,31 @@ class Claimer:
     def poll(self, conn: psycopg.Connection) -> None:
         """What a ring may not have told: whose time has come, and when the next one's does."""
         rings = self._rings
-        if promoted := messages.promote(conn):
+        limited: dict[str, str] = {}
+        opened = messages.promote(conn, limited=limited)
+        dues = [messages.next_eta(conn), limits.next_due(conn)]
+        if limited or (dues[1] is not None and dues[1] <= 0):
+            opened += self._admit(conn, limited)
+            dues[1] = limits.next_due(conn)
+            if dues[1] is not None:
+                dues[1] = max(dues[1], BETWEEN_ADMISSIONS)
+        if opened:
             self.drained = False
-            self.ring_another(conn, len(promoted))
+            self.ring_another(conn, len(opened))
+        self.governor.look(conn)
         interval = settings.WORKER_POLL_INTERVAL * random.uniform(0.75, 1.25)
-        due = messages.next_eta(conn)
-        self.poll_at = time.monotonic() + (interval if due is None else max(SOONEST, min(interval, due)))
+        due = min([each for each in dues if each is not None], default=interval)
+        self.poll_at = time.monotonic() + max(SOONEST, min(interval, due))
         self._rings_polled = rings
+
+    def _admit(self, conn: psycopg.Connection, limited: Mapping[str, str]) -> list[str]:
+        """Let those go on whose limit has room now; returns the queues of the lanes that were opened."""
+        opened: list[str] = []
+        if limited:
+            with conn.transaction():
+                opened += limits.admit(conn, {key: definition(name) for key, name in limited.items()})
+        with conn.transaction():
+            return opened + limits.admit_due(conn)
 
     def say_idle(self, conn: psycopg.Connection, idle: bool) -> None:
         """Say whether this worker sleeps. Raises Disowned."""

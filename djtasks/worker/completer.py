@@ -14,12 +14,12 @@ from typing import Any
 import psycopg
 
 from djtasks import ending
-from djtasks.db import finish, messages, notify, results
+from djtasks.db import finish, limits, messages, notify, rates, results
 from djtasks.db.connections import LOST
 from djtasks.db.pipe import Question
 from djtasks.exceptions import EncodeError, safe_repr
+from djtasks.keys import definition
 from djtasks.messages import Claimed, Outcome, Progress
-from djtasks.states import IGNORED
 from djtasks.worker.state import State
 
 logger = logging.getLogger("djtasks.worker")
@@ -42,11 +42,6 @@ REFUSED = (
 )
 
 
-def _awaited(ends: list[Outcome]) -> list[str]:
-    """The ids for which somebody may wait. A task that raised Ignore may have reported its end itself."""
-    return [outcome.id for outcome in ends if outcome.store or outcome.state == IGNORED]
-
-
 Failure = Callable[[Claimed, BaseException], Outcome]
 
 
@@ -59,11 +54,21 @@ class Completer:
         #: Makes the outcome of a message whose own outcome cannot be stored.
         self.failure = failure
         self.outcomes: list[Outcome] = []
+        #: Among the outcomes are dead letters, or some with successors: those are for `flush`.
+        self.special = False
+        #: Outcomes of runs that have written their ends themselves.
+        self.finished: list[Outcome] = []
+        #: By claim number: what is to be done once its end is written.
+        self.then: dict[int, Callable[[], None]] = {}
         self.again: list[Outcome] = []
         self.progress: dict[str, Progress] = {}
         self.releases: list[int] = []
         self.crashes: list[int] = []
         self.parked: list[int] = []
+        #: May not start yet.
+        self.rated: list[int] = []
+        #: By the key of a limit: the name of a task that may have left a place in it.
+        self.freed: dict[str, str] = {}
         self._since = 0.0
         #: Outcomes that have been sent, and whose answer is still to come.
         self.flight: list[Outcome] = []
@@ -82,15 +87,38 @@ class Completer:
     @property
     def _unusual(self) -> bool:
         """Whether anything but plain outcomes waits to be written."""
-        return bool(self.again or self.progress or self.releases or self.crashes or self.parked)
+        return bool(
+            self.again
+            or self.progress
+            or self.releases
+            or self.crashes
+            or self.parked
+            or self.special
+            or self.finished
+            or self.rated
+            or self.freed
+        )
 
-    def add(self, outcome: Outcome) -> None:
-        """A run has ended. One whose message is not held any more is refused here and now."""
+    def add(self, outcome: Outcome, then: Callable[[], None] | None = None) -> None:
+        """A run has ended; `then` is called once that is written, unless it is refused.
+
+        One whose message is not held any more is refused here and now.
+        """
         if outcome.claim not in self.state.held:
             self.refuse([outcome.id])
             return
         self._started()
-        (self.outcomes if outcome.again is None else self.again).append(outcome)
+        if then is not None and outcome.again is None:
+            self.then[outcome.claim] = then
+        if outcome.again is not None:
+            self.again.append(outcome)
+        elif outcome.finished:
+            self.finished.append(outcome)
+        else:
+            self.outcomes.append(outcome)
+            # What `ending.is_plain` says, without a call: this is done for every task.
+            if outcome.dead is not None or outcome.successors:
+                self.special = True
 
     def report(self, progress: Progress) -> None:
         """A state that is no end; only the last of several is written."""
@@ -108,6 +136,11 @@ class Completer:
         if claim in self.state.held:
             self._started()
             self.crashes.append(claim)
+
+    def hold(self, claim: int) -> None:
+        """This one may not start yet: its rate does not allow it."""
+        self._started()
+        self.rated.append(claim)
 
     def park(self, claim: int) -> None:
         """This worker does not know the task."""
@@ -132,8 +165,20 @@ class Completer:
         """Forget everything: the worker has been declared dead. Returns how many outcomes were dropped."""
         count = len(self.outcomes) + len(self.flight) + len(self.again)
         self.flight = []
-        for each in (self.outcomes, self.again, self.progress, self.releases, self.crashes, self.parked):
+        self.special = False
+        self.then.clear()
+        for each in (
+            self.finished,
+            self.outcomes,
+            self.again,
+            self.progress,
+            self.releases,
+            self.crashes,
+            self.parked,
+            self.rated,
+        ):
             each.clear()
+        self.freed.clear()
         self.state.counters["refused"] += count
         return count
 
@@ -154,7 +199,7 @@ class Completer:
         except REFUSED:
             self.suspicious = True
             return []
-        if ids := _awaited(batch):
+        if ids := ending.awaited(batch):
             questions.append(notify.ringing_waiters(ids))
         self.flight = batch
         del self.outcomes[: len(batch)]
@@ -180,6 +225,10 @@ class Completer:
     def _end(self, ends: list[Outcome], accepted: set[str], late: list[Outcome]) -> None:
         """These are written, but for what was refused."""
         self._let_go(outcome.claim for outcome in ends)
+        if self.then:
+            for outcome in ends:
+                if (then := self.then.pop(outcome.claim, None)) is not None and outcome.id in accepted:
+                    then()
         self.refuse(outcome.id for outcome in late)
         self.state.counters.update(outcome.state for outcome in ends if outcome.id in accepted)
 
@@ -192,16 +241,20 @@ class Completer:
             self.progress.clear()
         if self.outcomes:
             self._finish(conn, uncertain)
+        if self.finished:
+            self._note_finished(conn)
         if self.again:
             self._run_again(conn, uncertain)
         self._write_fences(conn)
+        if self.freed:
+            self._admit(conn)
         self.uncertain = self.suspicious = False
 
     def _batch(self) -> list[Outcome]:
         """As many outcomes as one statement may carry."""
         size = 0
         for count, outcome in enumerate(self.outcomes[: BATCH_SIZE * 2]):
-            size += len(outcome.result or b"")
+            size += ending.size_of(outcome)
             if size > BATCH_BYTES and count:
                 return self.outcomes[:count]
         return self.outcomes[: BATCH_SIZE * 2]
@@ -218,8 +271,19 @@ class Completer:
             # A result that is not stored leaves no trace to recognise; its message is gone, which is all it asked.
             late = [outcome for outcome in late if outcome.id not in accepted and outcome.store]
         del self.outcomes[: len(batch)]
+        self.special = not all(map(ending.is_plain, self.outcomes))
         self._end(ends, accepted, late)
-        self._ring_waiters(conn, _awaited(ends))
+        successors = ending.successors_of(ends, accepted)
+        self.freed.update((each.limit_key, each.name) for each in successors if each.limit_key is not None)
+        self._ring(conn, [message.queue for message in successors])
+        self._ring_waiters(conn, ending.awaited(ends))
+
+    def _note_finished(self, conn: psycopg.Connection) -> None:
+        """These have been written already: who waits for them is to hear of it."""
+        self._end(self.finished, {outcome.id for outcome in self.finished}, [])
+        awaited = ending.awaited(self.finished)
+        self.finished = []
+        self._ring_waiters(conn, awaited)
 
     def _write_outcomes(self, conn: psycopg.Connection, part: list[Outcome]) -> set[str]:
         return ending.end(conn, self.state.incarnation, part, self.worker)
@@ -250,12 +314,13 @@ class Completer:
             (self.releases, messages.release, "released"),
             (self.crashes, messages.crashed, "lost"),
             (self.parked, messages.park_unknown, "unknown"),
+            (self.rated, rates.park, "rated"),
         ):
             fences = [(claim, self.state.held[claim].id) for claim in claims if claim in self.state.held]
             if fences:
                 write(conn, self.state.incarnation, fences)
                 self.state.counters[counter] += len(fences)
-                if claims is not self.parked:
+                if claims is self.releases or claims is self.crashes:
                     self._ring(conn, [self.state.held[claim].queue for claim, _ in fences])
                 self._let_go(claim for claim, _ in fences)
             claims.clear()
@@ -271,7 +336,16 @@ class Completer:
 
     def _let_go(self, claims: Iterable[int]) -> None:
         for claim in claims:
-            self.state.held.pop(claim, None)
+            message = self.state.held.pop(claim, None)
+            if message is not None and message.limit_key is not None:
+                self.freed[message.limit_key] = message.name
+
+    def _admit(self, conn: psycopg.Connection) -> None:
+        """Places of limits have become free: let the next ones go on."""
+        with conn.transaction():
+            queues = limits.admit(conn, {key: definition(name) for key, name in self.freed.items()})
+        self.freed.clear()
+        self._ring(conn, queues)
 
     def _each(
         self, conn: psycopg.Connection, batch: list[Any], write: Callable[[psycopg.Connection, list[Any]], object]
@@ -306,4 +380,12 @@ class Completer:
             return None
         why = f"the outcome ({bad.state}) could not be stored: {safe_repr(error)}"
         outcome = self.failure(message, EncodeError(why))._replace(traceback=None)
-        return outcome if self._write_outcomes(conn, [outcome]) else None
+        try:
+            written = self._write_outcomes(conn, [outcome])
+        except REFUSED:
+            if conn.broken or conn.closed:
+                raise
+            # It may have been what follows it that the database does not take.
+            outcome = outcome._replace(successors=())
+            written = self._write_outcomes(conn, [outcome])
+        return outcome if written else None

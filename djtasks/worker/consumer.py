@@ -18,17 +18,23 @@ import psycopg
 from djtasks import signals, tracer
 from djtasks.conf import settings
 from djtasks.db.notify import worker_channel
-from djtasks.exceptions import TimeLimitExceeded
+from djtasks.exceptions import NotRegistered, TaskRevokedError
 from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.payload import unpack_exception
 from djtasks.registry import tasks
 from djtasks.worker.claimer import Claimer, Disowned
 from djtasks.worker.clock import since_boot
+from djtasks.worker.commands import Commands
 from djtasks.worker.completer import Completer
 from djtasks.worker.database import Database
-from djtasks.worker.limits import Limits
-from djtasks.worker.losses import outcome_of_loss
+from djtasks.worker.hooks import Hooks
+from djtasks.worker.limits import NO_LIMITS, Limits, Promises
+from djtasks.worker.losses import outcome_of_limit, outcome_of_loss
 from djtasks.worker.pools.base import Event, Job, Lost, Pool, Unstarted
 from djtasks.worker.pulse import News
+from djtasks.worker.receiving import tell_received
+from djtasks.worker.requests import Requests
+from djtasks.worker.revoker import Revoker
 from djtasks.worker.state import State
 
 logger = logging.getLogger("djtasks.worker")
@@ -47,8 +53,14 @@ class Consumer:
         self.pool = pool
         self.claimer = claimer
         self.limits = limits
+        self.promises = Promises(pool)
         self.name = name
         self.completer = Completer(state, name, tracer.failure)
+        claimer.governor.hold = self.completer.hold
+        self.hooks = Hooks(name)
+        self.requests = Requests(tasks, name, state.held, self.hooks.post)
+        self.commands = Commands(name, claimer.governor.set_rate)
+        self.revoker = Revoker(state, pool, self.commands, self.end)
         self.selector = selectors.DefaultSelector()
         self.database = Database(f"worker {name}", self.selector, self._rung)
         self.database.channel = worker_channel(state.incarnation)
@@ -72,6 +84,8 @@ class Consumer:
         self.beat_at = since_boot()
         self.selector.register(self._wake, selectors.EVENT_READ, self._drain_wake)
         self.pool.start(self.selector)
+        self.promises.check_tasks()
+        self.database.attempt(self.commands.start)
 
     def run(self) -> None:
         """Turn the handle until told to stop and nothing is left in hand."""
@@ -81,13 +95,15 @@ class Consumer:
     @property
     def unfinished(self) -> bool:
         """Whether there is a reason to go on."""
-        return bool(self.accepting or self.pool.busy or self.completer.pending or self.claimer.in_flight)
+        in_hand = self.pool.busy or self.completer.pending or self.claimer.in_flight or self.revoker.suspects
+        return bool(self.accepting or in_hand)
 
     def turn(self) -> None:
         """Finish what is done, claim what there is room for, start it, wait."""
         self.read_inbox()
         if self.completer.due(idle=not self.pool.busy):
             self.flush()
+        self.look_around()
         if room := self.room():
             self.take_more(room)
         self.wait()
@@ -100,6 +116,24 @@ class Consumer:
             self.database.ask(*questions)
         elif self.database.attempt(self.completer.flush) and self.completer.reopened:
             self.claimer.rung()
+
+    def look_around(self) -> None:
+        """Look for revocations and commands, when it is time; let begin what has been waiting for that."""
+        revoker, now = self.revoker, time.monotonic()
+        if revoker.due(now, self.database.losses):
+            self.database.attempt(lambda conn: revoker.look(conn, now, told=self.database.hears))
+        while revoker.suspects and self.database.attempt(self._sort):
+            pass
+
+    def _sort(self, conn: psycopg.Connection) -> None:
+        found, asked = self.revoker.suspects[0]
+        left = self.revoker.sort(conn, found)
+        self.revoker.suspects.pop(0)
+        self._claimed([message._replace(suspect=False) for message in left], asked)
+
+    def end(self, message: Claimed, outcome: Outcome) -> None:
+        """It ends without having begun here; who wants to know is told."""
+        self.completer.add(outcome, lambda: self.hooks.ended(message, outcome))
 
     def room(self) -> int:
         """How many messages to claim now."""
@@ -135,6 +169,9 @@ class Consumer:
             return 0.0
         now = time.monotonic()
         wanted = [now + LONGEST_WAIT, self.wake_at]
+        if self.state.held or self.revoker.told:
+            # What runs may be revoked; an idle worker looks when it is told, or wakes anyway.
+            wanted.append(max(self.revoker.look_at, self.database.retry_at))
         if tend_at is not None:
             wanted.append(tend_at)
         if (due := self.completer.deadline()) is not None:
@@ -151,6 +188,7 @@ class Consumer:
             self.database.ask(question)
             return
         self.start_jobs(self.claim(room), asked)
+        self.look_around()
         if self.claimer.looks_ahead:
             self.database.attempt(self.claimer.poll)
 
@@ -178,6 +216,9 @@ class Consumer:
 
         They were claimed at `asked` (`since_boot`), or a little later.
         """
+        if any(message.suspect for message in found):
+            self.revoker.suspects.append((found, asked))
+            return
         jobs: list[Job] = []
         for message in found:
             task = tasks.get(message.name)
@@ -186,15 +227,15 @@ class Consumer:
             elif message.expired:
                 self.completer.add(tracer.trace(message, hostname=self.name))
             else:
-                jobs.append(Job(message, *self.limits.of(message, task), asked))
+                limits = self.limits.of(message, task)
+                if limits != NO_LIMITS and not self.promises.whole:
+                    self.promises.check(message, limits)
+                jobs.append(Job(message, *limits, asked, self.state.incarnation))
         if not jobs:
             return
-        if logger.isEnabledFor(logging.INFO):
-            for job in jobs:
-                logger.info("Task %s[%s] received", job.message.name, job.message.id)
-        if signals.task_received.receivers:
-            for job in jobs:
-                signals.task_received.send(sender=self, request=job.message)
+        tell_received(jobs, self, self.name)
+        if self.requests.classes:
+            self.requests.accepted(jobs)
         self.pool.submit(jobs)
 
     def _unknown(self, message: Claimed) -> None:
@@ -207,12 +248,13 @@ class Consumer:
             "It stays in its queue for a worker that knows it." if requeue else "It ends as NotRegistered.",
         )
         if signals.task_unknown.receivers:
-            signals.task_unknown.send(sender=self, message=message, exc=None, name=message.name, id=message.id)
+            unknown = NotRegistered(message.name)
+            signals.task_unknown.send(sender=self, message=message, exc=unknown, name=message.name, id=message.id)
         if requeue:
             self.state.unknown.add(message.name)
             self.completer.park(message.claim)
         else:
-            self.completer.add(tracer.trace(message, hostname=self.name))
+            self.take_in(tracer.trace(message, hostname=self.name))
 
     def read_inbox(self) -> None:
         """Act on all that has been posted."""
@@ -227,7 +269,12 @@ class Consumer:
     def take_in(self, event: Event) -> None:
         """What an event of the pool means for its message."""
         if isinstance(event, Outcome):
-            self.completer.add(event)
+            if self.requests.classes and (held := self.state.held.get(event.claim)) is not None:
+                self.requests.ended(held, event)
+            if event.reported is None and event.dead is None:
+                self.completer.add(event)
+            else:
+                self._take_in_failure(event)
         elif isinstance(event, Progress):
             self.completer.report(event)
         elif isinstance(event, Unstarted):
@@ -235,14 +282,28 @@ class Consumer:
         else:
             self._take_in_loss(event)
 
+    def _take_in_failure(self, outcome: Outcome) -> None:
+        """Somebody is to hear of it, once it is written."""
+        message = self.state.held.get(outcome.claim)
+        if message is None:
+            self.completer.add(outcome)
+            return
+        self.completer.add(outcome, lambda: self.hooks.failed(message, outcome))
+        if outcome.dead == "undecodable" and signals.task_rejected.receivers:
+            error = unpack_exception(outcome.result or b"", outcome.content_type, outcome.content_encoding)
+            signals.task_rejected.send(sender=self, message=message, exc=error)
+
     def _take_in_loss(self, loss: Lost) -> None:
         message = loss.job.message
         if message.claim not in self.state.held:
             return
+        if loss.revoked is not None:
+            self._terminated(message, loss.revoked)
+            return
         outcome: Outcome | None
         if loss.hard is not None:
             logger.error("Hard time limit (%ss) exceeded for %s[%s]", loss.hard, message.name, message.id)
-            outcome = tracer.failure(message, TimeLimitExceeded(loss.hard))
+            outcome = outcome_of_limit(message, loss.hard)
         else:
             outcome = outcome_of_loss(message, loss.how)
             if outcome is not None:
@@ -254,11 +315,21 @@ class Consumer:
             else:
                 self.completer.crash(message.claim)
         else:
-            self.completer.add(outcome)
+            self.completer.add(outcome, lambda: self.hooks.ended(message, outcome))
+            self.requests.ended(message, outcome)
+
+    def _terminated(self, message: Claimed, signum: int) -> None:
+        """Its run was ended because it is revoked."""
+        logger.warning("Task %s[%s] is revoked and was terminated (%d)", message.name, message.id, signum)
+        outcome = tracer.failure(message, TaskRevokedError("terminated"))
+        self.completer.add(outcome, lambda: self.hooks.ended(message, outcome, True, signum))
 
     def release_unstarted(self) -> None:
         """Give back what has not begun."""
         self.completer.release([job.message.claim for job in self.pool.withdraw()])
+        for found, _ in self.revoker.suspects:
+            self.completer.release([message.claim for message in found])
+        self.revoker.suspects.clear()
 
     # -- news -----------------------------------------------------------------------------------------------------
 
@@ -280,11 +351,16 @@ class Consumer:
             if news.incarnation == self.state.incarnation:
                 self.reincarnate()
         else:
-            self.beat_at = news.at
+            # An older one may be read after we have become a new worker, which beats only once it has claimed.
+            self.beat_at = max(self.beat_at, news.at)
+            if signals.heartbeat_sent.receivers:
+                # Not in the pulse: authors' code must never keep a heart from beating.
+                signals.heartbeat_sent.send(sender=self)
 
     def reincarnate(self) -> None:
         """We have been declared dead: what we held is others' now; go on as a new worker."""
         self.pool.withdraw()
+        self.revoker.suspects.clear()
         refused = self.completer.drop()
         dropped = self.claimer.reincarnate()
         self.database.channel = worker_channel(self.state.incarnation)
@@ -295,8 +371,11 @@ class Consumer:
             refused,
         )
 
-    def _rung(self) -> None:
-        """Somebody made a row runnable; with no room for it, it is another one's turn."""
+    def _rung(self, about: str) -> None:
+        """Somebody made a row runnable; with no room for it, it is another one's turn. Or it is about our own."""
+        if about:
+            self.revoker.rung()
+            return
         self.claimer.rung()
         if not self.pool.room() and self.claimer.idle:
             self.post(self._pass_on)

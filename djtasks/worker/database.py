@@ -24,7 +24,7 @@ BACKOFF = (0.1, 5.0)
 class Database:
     """Does work in the database, or says that it cannot now. Belongs to the consumer's thread."""
 
-    def __init__(self, purpose: str, selector: selectors.BaseSelector, rung: Callable[[], None]) -> None:
+    def __init__(self, purpose: str, selector: selectors.BaseSelector, rung: Callable[[str], None]) -> None:
         self.link = Link(purpose)
         self.selector = selector
         self.rung = rung
@@ -82,8 +82,14 @@ class Database:
         """The connection, which listens."""
         conn = self.link.connection()
         if conn is not self._conn:
+            pipe = self._pipe
+            if self._conn is not None:
+                # It had been closed behind our back: what was asked there is in doubt.
+                self.losses += 1
             self._unwatch()
-            conn.add_notify_handler(lambda _: self.rung())
+            if pipe is not None:
+                pipe.fail(psycopg.OperationalError("the connection was closed"))
+            conn.add_notify_handler(lambda found: self.rung(found.payload))
             self._conn, self._descriptor, self._channel = conn, conn.fileno(), ""
             self._pipe = Pipe(conn, prepares=listens())
             self.selector.register(self._descriptor, selectors.EVENT_READ, self.read)
@@ -116,13 +122,18 @@ class Database:
         self.hear()
 
     @property
+    def hears(self) -> bool:
+        """Whether rings reach this session."""
+        return self._conn is not None and self._channel == self.channel
+
+    @property
     def _pipe_busy(self) -> bool:
         return self._pipe is not None and self._pipe.busy
 
     def hear(self) -> None:
         """Take in the rings that came with the last answer: no selector tells of what has been read already."""
-        while self._conn is not None and self._conn.pgconn.notifies():
-            self.rung()
+        while self._conn is not None and (found := self._conn.pgconn.notifies()):
+            self.rung(found.extra.decode())
 
     def _unwatch(self) -> None:
         if self._conn is not None:

@@ -7,7 +7,7 @@ A mark is good for a second: a row may be committed late, released, or become ru
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from djtasks.db.claims import Scan
 from djtasks.messages import Claimed
@@ -23,18 +23,34 @@ class Lanes:
         self._order = deque(queues)
         #: (position, when it was set) by priority, by lane.
         self._marks: dict[str, dict[int, tuple[int, float]]] = {}
+        self._paused: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
         """The queues, sorted."""
         return sorted(self._order)
 
+    @property
+    def open(self) -> list[str]:
+        """The queues that are not paused, in the order in which the next claim scans them."""
+        return [queue for queue in self._order if queue not in self._paused]
+
+    def pause(self, queues: Collection[str]) -> None:
+        """Scan these no more, until the next call leaves them out."""
+        if self._paused != queues:
+            self._paused = frozenset(queues)
+            self._marks.clear()
+
+    def add(self, queue: str) -> None:
+        """One queue more."""
+        self._order.append(queue)
+
     def scans(self, *, from_start: bool = False) -> list[Scan]:
-        """What the next claim scans; the first lane goes to the end for the one after it."""
+        """What the next claim scans; the first lane goes to the end for the next one. None, if all are paused."""
         if from_start:
             self._marks.clear()
         oldest = time.monotonic() - MARK_SECONDS
-        found = [scan for lane in self._order for scan in self._scans_of(lane, oldest)]
+        found = [scan for lane in self._order if lane not in self._paused for scan in self._scans_of(lane, oldest)]
         self._order.rotate(-1)
         return found
 

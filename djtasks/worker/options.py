@@ -80,8 +80,7 @@ class WorkerOptions(NamedTuple):
             return []
         found = []
         wanted = (
-            ("--time-limit", "TASK_TIME_LIMIT", self.time_limit),
-            ("--soft-time-limit", "TASK_SOFT_TIME_LIMIT", None if self.pool == "solo" else self.soft_time_limit),
+            ("--time-limit", "TASK_TIME_LIMIT", self.time_limit if self.pool == "solo" else None),
             ("--max-tasks-per-child", "WORKER_MAX_TASKS_PER_CHILD", self.max_tasks_per_child),
             ("--max-memory-per-child", "WORKER_MAX_MEMORY_PER_CHILD", self.max_memory_per_child),
         )

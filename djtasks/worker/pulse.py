@@ -16,9 +16,12 @@ import psycopg
 
 from djtasks import ending, tracer
 from djtasks.conf import settings
-from djtasks.db import claims, messages, notify, results, workers
+from djtasks.db import claims, control, messages, notify, results, revocations, workers
 from djtasks.db.connections import LOST, Link, reason
 from djtasks.exceptions import TaskRevokedError
+from djtasks.messages import Claimed, Outcome
+from djtasks.stamps import stamps_of
+from djtasks.worker import governor
 from djtasks.worker.clock import since_boot
 from djtasks.worker.rescue import Rescuer
 from djtasks.worker.state import State
@@ -28,6 +31,7 @@ logger = logging.getLogger("djtasks.worker")
 #: How often the other workers are looked at, in seconds; with the proof of death this bounds a rescue on one machine.
 LOOK_EVERY = 2.0
 PRUNE_EVERY = 60.0
+FIRST_ID = "00000000-0000-0000-0000-000000000000"
 PRUNE_BATCH = 1000
 PRUNE_PAUSE = 0.05
 #: How long the thread waits after a lost connection, at first and at most.
@@ -57,6 +61,7 @@ class Pulse(threading.Thread):
         process_group: Callable[[], int | None],
         known: Callable[[], Collection[str]],
         queues: Collection[str],
+        ended: Callable[[Claimed, Outcome], None] = lambda message, outcome: None,
     ) -> None:
         super().__init__(name="djtasks-pulse", daemon=True)
         self.state = state
@@ -67,7 +72,9 @@ class Pulse(threading.Thread):
         self.known = known
         self.queues = list(queues)
         self.link = Link(f"pulse {name}")
-        self.rescuer = Rescuer(name)
+        #: Called, once it is committed, with what was ended here and how.
+        self.ended = ended
+        self.rescuer = Rescuer(name, ended)
         #: When the next beat is due, in monotonic seconds.
         self._beat_at = math.inf
         self._halt = threading.Event()
@@ -124,6 +131,7 @@ class Pulse(threading.Thread):
         """What any worker may do, and what is harmless to do twice; the rest of it after the next beat."""
         self.expire(conn)
         self.adopt(conn)
+        governor.sweep(conn, self.has_time)
         if time.monotonic() >= self._prune_at:
             self.prune(conn)
 
@@ -142,8 +150,9 @@ class Pulse(threading.Thread):
                     ending.end(conn, owner, outcomes, None)
             if not outcomes:
                 return
-            for message in found:
-                logger.info("Discarding revoked task: %s[%s]", message.name, message.id)
+            for message, outcome in zip(found, outcomes, strict=True):
+                tracer.log_discarded(message)
+                self.ended(message, outcome)
             notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
             if not self.has_time():
                 return
@@ -155,11 +164,46 @@ class Pulse(threading.Thread):
             if not self.has_time():
                 return
 
-    def prune(self, conn: psycopg.Connection) -> None:
-        """Delete results past RESULT_EXPIRES, a small batch at a time."""
-        age = settings.RESULT_EXPIRES
-        while age and results.prune(conn, age.total_seconds(), PRUNE_BATCH) == PRUNE_BATCH:
+    def revoke(self, conn: psycopg.Connection) -> None:
+        """End what waits although it is revoked: it was put back, or has come, after that was said."""
+        revocations.prune(conn)
+        while found := revocations.waiting(conn):
+            self.discard(conn, found)
             if not self.has_time():
                 return
-            self._halt.wait(PRUNE_PAUSE)
+        if stamped := revocations.stamps(conn):
+            meant = {(stamp.name, stamp.value) for stamp in stamped}
+            after = FIRST_ID
+            while (part := revocations.stamped(conn, after)) and self.has_time():
+                after = part[-1][0]
+                if found := [task_id for task_id, headers in part if not meant.isdisjoint(stamps_of(headers))]:
+                    self.discard(conn, found)
+
+    def discard(self, conn: psycopg.Connection, ids: list[str]) -> None:
+        """End those of these that wait as REVOKED."""
+        with conn.transaction():
+            owner = random.getrandbits(62) | 1
+            found = revocations.take(conn, owner, 1, ids)
+            outcomes = [tracer.failure(message, TaskRevokedError("revoked")) for message in found]
+            if outcomes:
+                ending.end(conn, owner, outcomes, None)
+        for message, outcome in zip(found, outcomes, strict=True):
+            tracer.log_discarded(message)
+            self.ended(message, outcome)
+        if outcomes:
+            notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
+
+    def prune(self, conn: psycopg.Connection) -> None:
+        """Delete results past RESULT_EXPIRES, and dead letters past theirs, a small batch at a time."""
+        self.revoke(conn)
+        control.prune(conn)
+        governor.prune(conn)
+        for age, prune in (
+            (settings.RESULT_EXPIRES, results.prune),
+            (settings.DEAD_LETTER_EXPIRES, results.prune_dead),
+        ):
+            while age and prune(conn, age.total_seconds(), PRUNE_BATCH) == PRUNE_BATCH:
+                if not self.has_time():
+                    return
+                self._halt.wait(PRUNE_PAUSE)
         self._prune_at = time.monotonic() + PRUNE_EVERY * random.uniform(0.8, 1.2)

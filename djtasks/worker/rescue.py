@@ -7,6 +7,7 @@ that an outage, a server that hangs, a clock that jumps or a worker that has jus
 
 import logging
 import time
+from collections.abc import Callable
 
 import psycopg
 
@@ -14,7 +15,7 @@ from djtasks import ending
 from djtasks.conf import settings
 from djtasks.db import claims, messages, notify, workers
 from djtasks.db.workers import Peer
-from djtasks.messages import Outcome
+from djtasks.messages import Claimed, Outcome
 from djtasks.worker.identity import Host
 from djtasks.worker.losses import outcome_of_loss
 
@@ -29,8 +30,11 @@ SWEEP_AGAIN = 5.0
 class Rescuer:
     """Watches the other workers. Belongs to one thread and one connection."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ended: Callable[[Claimed, Outcome], None] = lambda message, outcome: None) -> None:
         self.name = name
+        #: Called, once it is committed, with what was ended here and how.
+        self.ended = ended
+        self._ended: list[tuple[Claimed, Outcome]] = []
         self.host = Host()
         #: By incarnation: the heartbeat last seen, and since when (monotonic) it has not moved.
         self._sightings: dict[int, tuple[float, float]] = {}
@@ -69,6 +73,7 @@ class Rescuer:
 
     def rescue(self, conn: psycopg.Connection, peer: Peer, why: str) -> None:
         """Declare a worker dead: its messages run again or end, and its row goes, in one transaction."""
+        self._ended = []
         with conn.transaction():
             # A claim still in flight holds the row: then this is for the next look, when it is committed and seen.
             if not workers.try_lock(conn, peer.incarnation):
@@ -85,6 +90,7 @@ class Rescuer:
 
     def sweep(self, conn: psycopg.Connection) -> None:
         """Rescue messages whose owner has no row at all."""
+        self._ended = []
         with conn.transaction():
             if not workers.try_sweep(conn):
                 return
@@ -109,12 +115,18 @@ class Rescuer:
         again = [message for message, outcome in verdicts if outcome is None]
         if outcomes:
             ending.end(conn, owner, outcomes, None)
+        self._ended += [(message, outcome) for message, outcome in verdicts if outcome is not None]
         if again:
             messages.crashed(conn, owner, [(message.claim, message.id) for message in again])
         return outcomes, [message.queue for message in again]
 
     def _tell(self, conn: psycopg.Connection, outcomes: list[Outcome], queues: list[str]) -> None:
-        if queues:
-            notify.ring_workers(conn, set(queues), len(queues))
+        ended, self._ended = self._ended, []
+        for message, outcome in ended:
+            self.ended(message, outcome)
+        ids = {outcome.id for outcome in outcomes}
+        opened = [*queues, *(message.queue for message in ending.successors_of(outcomes, ids))]
+        if opened:
+            notify.ring_workers(conn, set(opened), len(opened))
         if outcomes:
             notify.ring_waiters(conn, [outcome.id for outcome in outcomes])

@@ -20,7 +20,9 @@ import psycopg
 from django.db import connections
 
 from djtasks import ending, log, signals
+from djtasks.appstate import current_app
 from djtasks.conf import settings
+from djtasks.conf.kinds import queue_name
 from djtasks.db import claims, workers
 from djtasks.db.connections import LOST, borrow, open_private, reason
 from djtasks.db.workers import Registration
@@ -46,16 +48,25 @@ from djtasks.worker.state import State
 logger = logging.getLogger("djtasks.worker")
 
 EX_OK, EX_FAILURE = 0, 1
+#: The worker has ended what it could, and its process is to be replaced by a new one.
+EX_REPLACE = 157
 #: How long idle children are given to end, and a lost database to come back, when the worker stops (seconds).
 CHILDREN_END = 5.0
 DATABASE_END = 30.0
 
 
 class Worker:
-    """One worker. `run` it in the main thread of a process that has no other threads yet."""
+    """One worker. `run` it in the main thread of a process that has no other threads yet.
 
-    def __init__(self, options: WorkerOptions) -> None:
-        self.options = options.check()
+    One that is `embedded` runs in any thread, in silence, until `stop` is called, and leaves the process's signals
+    alone.
+    """
+
+    def __init__(self, options: WorkerOptions, *, embedded: bool = False) -> None:
+        self.embedded = embedded
+        #: Set once it takes tasks.
+        self.ready = threading.Event()
+        self.options = options = self._announced(options).check()
         self.exitcode = EX_OK
         self.state = State(new_incarnation())
         self.pool = self._make_pool()
@@ -74,9 +85,29 @@ class Worker:
             process_group=lambda: self.pool.process_group,
             known=lambda: list(tasks),
             queues=options.queues,
+            ended=self.consumer.hooks.ended,
         )
         self._stopping_at: float | None = None
         self._kill_at: float | None = None
+        #: It stops because its pool is worn out, and for no other reason.
+        self._replaces = False
+        if signals.celeryd_after_setup.receivers:
+            signals.celeryd_after_setup.send(sender=options.hostname, instance=self, conf=current_app.conf)
+
+    def _announced(self, options: WorkerOptions) -> WorkerOptions:
+        """The options as the receivers of celeryd_init want them: they may change the dict they are given."""
+        if not signals.celeryd_init.receivers:
+            return options
+        told = options._asdict()
+        signals.celeryd_init.send(sender=options.hostname, instance=self, conf=current_app.conf, options=told)
+        return options._replace(**{name: told[name] for name in WorkerOptions._fields if name in told})
+
+    def add_queue(self, name: str) -> None:
+        """Consume this queue, too; for receivers of celeryd_after_setup. Raises Unfit for what can name no queue."""
+        if queue_name(name) not in self.options.queues:
+            self.options = self.options._replace(queues=(*self.options.queues, name))
+            self.consumer.claimer.lanes.add(name)
+            self.pulse.queues.append(name)
 
     def _make_pool(self) -> Pool:
         options = self.options
@@ -119,7 +150,7 @@ class Worker:
             self._turn()
         finally:
             self._stop()
-        return self.exitcode
+        return EX_REPLACE if self._replaces else self.exitcode
 
     def _fork_first(self) -> None:
         """The fork server is made while this process has no threads and no connections."""
@@ -150,9 +181,10 @@ class Worker:
                 f" USER and PASSWORD of DATABASES[{alias!r}]"
             ) from error
         with conn:
-            if not workers.migrated(conn):
+            if missing := workers.unapplied(conn):
                 raise ImproperlyConfigured(
-                    f"the tables of djtasks are missing in the database {alias!r}; run `manage.py migrate` first"
+                    f"the tables of djtasks in the database {alias!r} are missing or older than this version"
+                    f" ({', '.join(missing)}); run `manage.py migrate` first"
                 )
             if self.options.purge:
                 self._purge(conn)
@@ -166,20 +198,22 @@ class Worker:
     def _start(self) -> None:
         if signals.worker_init.receivers:
             signals.worker_init.send(sender=self)
-        if not self.options.quiet:
+        if not (self.options.quiet or self.embedded):
             say(banner(self.options, self._database_name(), tasks))
         consumer = self.consumer
-        for number, handler in (
-            (signal.SIGTERM, self._on_term),
-            (signal.SIGINT, self._on_int),
-            (signal.SIGQUIT, self._on_quit),
-        ):
-            signal.signal(number, handler)
+        if not self.embedded:
+            for number, handler in (
+                (signal.SIGTERM, self._on_term),
+                (signal.SIGINT, self._on_int),
+                (signal.SIGQUIT, self._on_quit),
+            ):
+                signal.signal(number, handler)
         while self._stopping_at is None and not consumer.database.attempt(consumer.claimer.register):
             time.sleep(max(0.0, consumer.database.retry_at - time.monotonic()))
         consumer.start()
         self.pulse.start()
         logger.info("%s ready.", self.options.hostname)
+        self.ready.set()
         if signals.worker_ready.receivers:
             signals.worker_ready.send(sender=consumer)
 
@@ -199,8 +233,18 @@ class Worker:
                 # Out of the solo pool's task, which is broken off by it.
                 self.exitcode = max(self.exitcode, leaving.code if isinstance(leaving.code, int) else EX_OK)
                 self._kill()
+            if self.pool.worn_out and self._stopping_at is None:
+                self._replace()
             if self._stopping_at is not None and not self._keeps_waiting():
                 return
+
+    def _replace(self) -> None:
+        """The pool holds what it cannot end: this process ends the rest of its tasks, and starts anew."""
+        logger.warning("A task runs on past its hard time limit: the worker ends the others, and replaces its process")
+        self._replaces = True
+        self._stopping_at = time.monotonic()
+        self.consumer.accepting = False
+        self.consumer.release_unstarted()
 
     def _keeps_waiting(self) -> bool:
         """While stopping: kill what overruns its time; give up on a database that does not come back."""
@@ -224,6 +268,10 @@ class Worker:
         self.pool.kill()
 
     # -- stop -----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop as at a SIGTERM; from any thread."""
+        self._shut("SIGTERM", "Warm", EX_OK)
 
     def _on_term(self, *_: int | FrameType | None) -> None:
         self._shut("SIGTERM", "Warm", EX_OK)
@@ -250,13 +298,15 @@ class Worker:
     def _shut(self, sig: str, how: str, exitcode: int, timeout: float = 0.0) -> None:
         """In a signal handler: only note it, and let the consumer's turn do the rest."""
         self.exitcode = max(self.exitcode, exitcode)
+        self._replaces = False
         first = self._stopping_at is None
         self._stopping_at = time.monotonic()
         self.consumer.post(lambda: self._stop_accepting(sig, how, first, timeout))
 
     def _stop_accepting(self, sig: str, how: str, first: bool, timeout: float) -> None:
-        text = f"soft, terminating in {timeout:g} seconds" if timeout else how.lower()
-        say(f"\nworker: {text.capitalize()} shutdown (MainProcess)")
+        if not self.embedded:
+            text = f"soft, terminating in {timeout:g} seconds" if timeout else how.lower()
+            say(f"\nworker: {text.capitalize()} shutdown (MainProcess)")
         if signals.worker_shutting_down.receivers:
             signals.worker_shutting_down.send(sender=self.options.hostname, sig=sig, how=how, exitcode=self.exitcode)
         if first:
@@ -275,6 +325,7 @@ class Worker:
         if self.state.registered == self.state.incarnation and not self.state.held:
             database.attempt(lambda conn: workers.remove(conn, self.state.incarnation))
         database.close()
+        self.consumer.hooks.stop(CHILDREN_END)
         if signals.worker_shutdown.receivers:
             signals.worker_shutdown.send(sender=self)
 

@@ -191,7 +191,7 @@ def test_messages_are_filtered_by_what_they_wait_for(admin_client: Client) -> No
         assert listed(admin_client.get(MESSAGES, {"status": status})) == ids(row), status
     parked = listed(admin_client.get(MESSAGES, {"status": "parked"}))
     assert parked == ids(rows["eta"], rows["name"], rows["limit"])
-    assert "parked: a rate or concurrency limit is reached" in words(admin_client.get(MESSAGES, {"status": "limit"}))
+    assert "parked: a concurrency limit is reached" in words(admin_client.get(MESSAGES, {"status": "limit"}))
 
 
 def test_messages_that_wait_for_their_time_come_in_its_order(admin_client: Client) -> None:

@@ -8,8 +8,9 @@ import pytest
 from django.test import override_settings
 from psycopg.rows import dict_row
 
-from djtasks import Task, delivery, publisher, tracer
+from djtasks import Task, appstate, delivery, publisher, tracer
 from djtasks import waiting as waiting_room
+from djtasks.conf import layers, reread
 from djtasks.db import claims, messages, notify
 from djtasks.db.connections import open_private
 from djtasks.db.finish import finish
@@ -25,9 +26,13 @@ def registry() -> Iterator[dict[str, Any]]:
     for name in before:
         if name.startswith(("shop.", "tests.")):
             del tasks[name]
+    state = layers.state()
     yield tasks
     tasks.clear()
     tasks.update(before)
+    appstate.set_current(None)
+    layers.restore(state)
+    reread()
 
 
 @pytest.fixture(autouse=True)

@@ -143,10 +143,13 @@ def test_without_enable_utc_a_naive_eta_is_in_the_zone_of_the_settings(
         ({"serializer": "xml"}, ImproperlyConfigured, "no serializer is called 'xml'"),
         ({"compression": "rar"}, ImproperlyConfigured, "no compression is called 'rar'"),
         ({"coundown": 5}, TypeError, "no option 'coundown'; did you mean 'countdown'"),
-        ({"link": "shop.add"}, NotSupportedYet, "'link' belongs to workflows"),
-        ({"link_error": ["shop.add"]}, NotSupportedYet, "'link_error' belongs to workflows"),
+        ({"link": "shop.add"}, TypeError, "link takes signatures, not 'shop.add'"),
+        ({"link_error": ["shop.add"]}, TypeError, "link_error takes signatures, not 'shop.add'"),
+        ({"link": {"task": "shop.add", "options": {"coundown": 5}}}, TypeError, "did you mean 'countdown'"),
+        ({"link": {"task": "x", "subtask_type": "chain"}}, NotSupportedYet, "chains, groups and chords are still"),
         ({"chord": "shop.add"}, NotSupportedYet, "'chord' belongs to workflows"),
-        ({"callback": "shop.add"}, NotSupportedYet, "there it would be link="),
+        ({"countdown": -1}, ValueError, "countdown must not be negative, and is -1 seconds"),
+        ({"stamped_headers": "tenant", "tenant": 5}, TypeError, "stamped_headers must be a list of names"),
     ],
 )
 def test_an_option_that_does_not_fit_is_refused(
@@ -158,6 +161,13 @@ def test_an_option_that_does_not_fit_is_refused(
 
 def test_workflow_options_without_a_value_are_let_pass(add: Task[..., Any]) -> None:
     assert message_of(add, link=None, link_error=[], chord=None).headers is None
+
+
+def test_what_only_a_message_broker_could_keep_is_let_pass(add: Task[..., Any]) -> None:
+    brokers = {"exchange": "x", "exchange_type": "topic", "delivery_mode": 2, "declare": [], "mandatory": True}
+    ours = {"connection": object(), "producer": object(), "publisher": object()}
+    message = message_of(add, 1, 2, **brokers, **ours)
+    assert message == message_of(add, 1, 2)._replace(id=message.id)
 
 
 def test_expires_in_seconds_is_left_to_the_clock_of_the_database(add: Task[..., Any]) -> None:
@@ -388,7 +398,7 @@ def test_what_a_receiver_adds_to_the_headers_travels_with_the_call(add: Task[...
         message = message_of(add, 1, headers={"tenant": 5})
     assert (seen["sender"], seen["task"], seen["id"], seen["tenant"]) == ("shop.add", "shop.add", message.id, 5)
     assert seen["body"][:2] == ((1,), {})
-    assert headers(message) == {"headers": {"tenant": 5, "trace": "abc"}}
+    assert headers(message) == {"headers": {"tenant": 5, "trace": "abc"}, "hooked": ["trace"]}
 
 
 def test_a_receiver_that_fails_does_not_stop_the_call(add: Task[..., Any], caplog: pytest.LogCaptureFixture) -> None:

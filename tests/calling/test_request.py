@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from djtasks import Task, app, current, current_task, shared_task
+from djtasks import Task, app, current, current_task, publisher, shared_task
 from djtasks.payload import unpack_exception, unpack_value
-from tests.calling.conftest import Runner
+from tests.calling.conftest import Configure, Runner
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -45,8 +45,11 @@ def test_a_request_says_who_what_where_and_how_often(
 def test_what_does_not_apply_is_none_or_false(run: Runner, look: Task[..., Any], requests: list[Any]) -> None:
     run(look)
     [request] = requests
-    nothing = "group group_index chain chord callbacks errbacks eta expires timelimit shadow headers properties stamps"
+    nothing = (
+        "group group_index chain chord callbacks errbacks eta expires shadow headers stamps stamped_headers origin"
+    )
     assert all(getattr(request, name) is None for name in nothing.split())
+    assert (request.timelimit, request.properties) == ([None, None], {"correlation_id": request.id, "reply_to": ""})
     assert request.children == []
 
 
@@ -58,6 +61,55 @@ def test_times_and_limits_of_the_call_are_in_the_request(
     assert (request.eta, request.expires) == ("2030-01-01T12:00:00+00:00", "2030-01-01T12:00:00+00:00")
     assert (request.timelimit, request.time_limit, request.soft_time_limit) == ([9, 5], 9, 5)
     assert request.shadow == "other"
+
+
+def test_limits_that_the_call_does_not_name_are_those_of_the_task_and_the_settings(
+    run: Runner, look: Task[..., Any], requests: list[Any], configure: Configure
+) -> None:
+    configure(TASK_TIME_LIMIT=60)
+    look.soft_time_limit = 7
+    run(look)
+    run(look, time_limit=9)
+    first, second = requests
+    assert (first.timelimit, first.time_limit, first.soft_time_limit) == ([60, 7], 60, 7)
+    assert second.timelimit == [9, 7]
+    assert look.request.timelimit is None
+
+
+def test_a_request_can_be_given_new_limits() -> None:
+    request = current.Context(called_directly=False)
+    request.update(timelimit=[5, 3])
+    assert (request.time_limit, request.soft_time_limit) == (5, 3)
+    request.update({"timelimit": None})
+    assert (request.time_limit, request.soft_time_limit) == (None, None)
+
+
+def test_what_a_task_enqueues_are_its_children(db: None) -> None:
+    @shared_task(bind=True, name="shop.parent")
+    def parent(self: Task[..., Any]) -> list[str]:
+        sent = [self.apply_async(countdown=60), self.apply_async(countdown=60, add_to_parent=False)]
+        assert self.request.children == sent[:1]
+        return []
+
+    @shared_task(name="shop.quiet", bind=True, trail=False)
+    def quiet(self: Task[..., Any]) -> int:
+        self.apply_async(countdown=60)
+        return len(self.request.children)
+
+    assert parent.apply().successful()
+    assert quiet.apply().get() == 0
+
+
+def test_a_task_that_enqueues_many_remembers_the_first_ones(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "_CHILDREN_MAX", 2)
+
+    @shared_task(bind=True, name="shop.parent")
+    def parent(self: Task[..., Any]) -> int:
+        for _ in range(4):
+            self.apply_async(countdown=60)
+        return len(self.request.children)
+
+    assert parent.apply().get() == 2
 
 
 def test_the_callers_headers_are_in_headers_and_are_attributes(

@@ -73,6 +73,38 @@ def test_the_delay_is_the_tasks_own_where_the_retry_names_none(run: Runner) -> N
     assert run(retrying(task={"default_retry_delay": 3})).again == Again(countdown=3.0)
 
 
+@pytest.mark.parametrize(
+    ("called", "retried", "again"),
+    [
+        (((), {"x": 1, "y": 2}), {"args": (5,)}, [[5], {"y": 2}]),
+        (((1, 2), {}), {"kwargs": {"y": 7}}, [[1, 7], {}]),
+        (((1,), {"y": 2}), {"args": (5,), "kwargs": {}}, [[5], {}]),
+    ],
+)
+def test_new_arguments_take_the_place_of_the_old_ones_however_those_were_given(
+    run: Runner, called: Any, retried: dict[str, Any], again: Any
+) -> None:
+    @shared_task(bind=True, name="shop.retrying")
+    def task(self: Task[..., Any], x: int, y: int = 0) -> None:
+        raise self.retry(**retried)
+
+    args, kwargs = called
+    moved = run(task, *args, kwargs=kwargs).again
+    assert moved is not None
+    assert json.loads(moved.body or b"") == again
+
+
+def test_arguments_of_a_wrong_type_are_refused_in_the_task(run: Runner) -> None:
+    outcome = run(retrying(args=5))
+    assert (outcome.state, str(error_of(outcome))) == ("FAILURE", "task args must be a list or tuple, not 5")
+
+
+def test_a_retry_may_have_another_link(run: Runner) -> None:
+    again = run(retrying(link={"task": "shop.next"}), headers={"tenant": 5}).again
+    assert again is not None
+    assert json.loads(again.headers or "") == {"callbacks": [{"task": "shop.next"}], "headers": {"tenant": 5}}
+
+
 def test_arguments_are_kept_unless_the_retry_names_others(run: Runner) -> None:
     again = run(retrying(args=(3,)), 1, kwargs={"x": 2}, compression="gzip").again
     assert again is not None
@@ -114,7 +146,7 @@ def test_too_many_retries_without_a_cause_raise_an_error_that_says_so(run: Runne
     outcome = run(retrying(max_retries=0), 1, kwargs={"x": 2})
     error = error_of(outcome)
     assert type(error) is MaxRetriesExceededError
-    assert str(error) == f"Can't retry shop.retrying[{outcome.id}] args:[1] kwargs:{{'x': 2}}"
+    assert str(error) == f"Can't retry shop.retrying[{outcome.id}] args:(1,) kwargs:{{'x': 2}}"
 
 
 def test_the_exception_that_was_being_handled_is_its_cause(run: Runner) -> None:

@@ -567,6 +567,17 @@ def test_a_success_is_one_line_at_info(run: Runner, caplog: pytest.LogCaptureFix
     assert "args" not in record.__dict__["data"]
 
 
+def test_a_long_result_is_cut_in_the_log_where_the_task_says(run: Runner, caplog: pytest.LogCaptureFixture) -> None:
+    @shared_task(name="shop.list", resultrepr_maxsize=10)
+    def everything() -> str:
+        return "x" * 100
+
+    with caplog.at_level(logging.INFO, "djtasks"):
+        run(everything)
+    [record] = caplog.records
+    assert record.getMessage().endswith(": 'xxxxxx...")
+
+
 def test_arguments_are_logged_only_when_the_settings_say_so(
     run: Runner, caplog: pytest.LogCaptureFixture, configure: Configure
 ) -> None:

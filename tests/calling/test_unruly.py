@@ -92,10 +92,10 @@ def test_a_moment_that_no_calendar_has_is_not_shown(run: Runner, moment: float) 
 
 
 @pytest.mark.parametrize("limit", ODD_LIMITS)
-def test_a_limit_that_can_be_none_is_none_for_the_task_too(run: Runner, limit: str) -> None:
+def test_a_limit_that_can_be_none_leaves_the_tasks_own(run: Runner, limit: str) -> None:
     outcome = run(see, changes={"headers": f'{{"timelimit":[{limit},7]}}'})
     assert outcome.result is not None
-    assert unpack_value(outcome.result, outcome.content_type, "") == [None, 7]
+    assert unpack_value(outcome.result, outcome.content_type, "") == [30, 7]
 
 
 class Failing(logging.Handler):

@@ -113,7 +113,7 @@ def test_settings_of_other_servers_are_one_piece_of_information(settings: LazySe
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ({"TASK_ANNOTATIONS": {}}, ["djtasks.W001"]),
+        ({"BEAT_SCHEDULER": "x"}, ["djtasks.W001"]),
         ({"DATABASE": "nowhere"}, ["djtasks.E002"]),
         ({"TASK_SERIALIZER": "jsn"}, ["djtasks.E007"]),
         ({"TASK_SERIALIZER": "yaml"}, ["djtasks.E008"]),
@@ -125,7 +125,7 @@ def test_settings_of_other_servers_are_one_piece_of_information(settings: LazySe
         ({"TASK_COMPRESSION": "zlib", "RESULT_COMPRESSION": "xz"}, []),
         ({"TASK_ROUTES": "no.such.Router"}, ["djtasks.E011"]),
         ({"TASK_ROUTES": {"a": {"queue": "x", "routing-key": "x"}}}, ["djtasks.W003"]),
-        ({"WORKER_POOL": "threads", "TASK_TIME_LIMIT": 5}, ["djtasks.W004"]),
+        ({"WORKER_POOL": "solo", "TASK_TIME_LIMIT": 5}, ["djtasks.W004"]),
         ({"WORKER_POOL": "prefork", "TASK_TIME_LIMIT": 5}, []),
     ],
 )
@@ -196,18 +196,33 @@ def test_what_is_wrong_in_production_only_is_found_there(
     assert [message.id for message in check_deployment()] == found
 
 
-def test_a_task_s_option_that_does_nothing_yet_is_a_warning(
-    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"rate_limit": "5/d"}, "takes s, m or h"),
+        ({"max_concurrency": -1}, "max_concurrency"),
+        ({"on_conflict": "explode"}, "on_conflict"),
+        ({"global_rate_limit": "5/s", "global_rate_key": "k", "concurrency_key": "c"}, "that of their key"),
+    ],
+)
+def test_a_task_whose_rates_and_limits_do_not_fit_is_an_error(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], error: str
 ) -> None:
-    def said(**options: Any) -> Any:
-        return type("Said", (Task,), {"name": "shop.said", **options})()
-
-    monkeypatch.setattr(checks, "tasks", TaskRegistry({"shop.said": said(rate_limit="10/m", acks_on_failure=False)}))
+    settings.DJTASKS = {}
+    task = type("Said", (Task,), {"name": "shop.said", **options})()
+    monkeypatch.setattr(checks, "tasks", TaskRegistry({"shop.said": task}))
     [message] = check_settings()
-    assert message.id == "djtasks.W005"
-    assert message.msg == "The task 'shop.said' sets rate_limit, acks_on_failure, which djtasks does not have yet."
-    monkeypatch.setattr(checks, "tasks", TaskRegistry({"shop.said": said(acks_on_failure=True)}))
-    assert check_settings() == []
+    assert message.id == "djtasks.E060"
+    assert "shop.said" in message.msg
+    assert error in message.msg
+    assert message.hint
+
+
+def test_a_default_rate_that_is_none_is_an_error(settings: LazySettings) -> None:
+    settings.DJTASKS = {"TASK_DEFAULT_RATE_LIMIT": "5/d"}
+    [message] = check_settings()
+    assert message.id == "djtasks.E001"
+    assert "takes s, m or h" in message.msg
 
 
 def test_every_error_and_warning_says_what_to_do(settings: LazySettings, databases: Callable[..., None]) -> None:

@@ -15,7 +15,7 @@ from djtasks.compression import ALIASES, canonical, check, compress, decompress
 from djtasks.exceptions import DecodeError, ImproperlyConfigured, PayloadTooLarge
 from djtasks.serializers.optional import library
 
-METHODS = ("gzip", "bzip2", "lzma", "zstd")
+METHODS = ("gzip", "bzip2", "lzma", "zstd", "brotli")
 each_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -117,3 +117,10 @@ def test_a_python_without_lzma_is_said_so(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "lzma", None)
     with pytest.raises(ImproperlyConfigured, match="this Python was built without it"):
         compress(b"", "lzma")
+
+
+def test_a_missing_brotli_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    library.cache_clear()
+    monkeypatch.setitem(sys.modules, "brotli", None)
+    with pytest.raises(ImproperlyConfigured, match=r"pip install 'djtasks\[brotli\]'"):
+        check("br")

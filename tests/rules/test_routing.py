@@ -12,7 +12,7 @@ from djtasks import current
 from djtasks.conf import load
 from djtasks.exceptions import ImproperlyConfigured, QueueNotFound
 from djtasks.messages import Claimed
-from djtasks.routing import Queue, checked_priority, compile_routes, known_queues, route, unknown_keys
+from djtasks.routing import Exchange, Queue, checked_priority, compile_routes, known_queues, route, unknown_keys
 
 
 class Task:
@@ -212,6 +212,14 @@ def test_queue_objects_are_read_from_the_settings_with_their_keys() -> None:
     assert read.TASK_QUEUES == {"a": {"routing_key": "a.#", "queue_arguments": {"x-max-priority": 10}}, "b": {}}
 
 
+def test_a_list_of_queues_and_exchanges_can_stay_as_celery_had_it() -> None:
+    feeds = Queue("feeds", Exchange("media", type="topic", durable=True), routing_key="feed.#", durable=True)
+    read = load({"TASK_QUEUES": [feeds, Queue("celery", routing_key="celery")]})
+    assert list(read.TASK_QUEUES or {}) == ["feeds", "celery"]
+    assert feeds == Queue("feeds", feeds.exchange, "feed.#")
+    assert str(feeds.exchange) == "media"
+
+
 @pytest.mark.parametrize(
     ("key", "queue"),
     [
@@ -271,7 +279,8 @@ def test_a_priority_of_zero_is_a_priority(settings: LazySettings) -> None:
 @pytest.fixture
 def inside_a_task_of_priority_eight() -> Any:
     message = Claimed(1, "i", "n", "q", 8, 0, 0, False, b"", "application/json", "", None, None, None, 0.0, False)
-    frame = current.Frame(None, current.Context(called_directly=False), message)
+    info = {"priority": message.priority}
+    frame = current.Frame(None, current.Context(called_directly=False, delivery_info=info), message)
     current.push(frame)
     yield
     current.pop(frame)
@@ -281,10 +290,18 @@ def inside_a_task_of_priority_eight() -> Any:
 def test_a_task_called_by_a_task_takes_its_priority_only_where_that_is_set(settings: LazySettings) -> None:
     settings.DJTASKS = {"TASK_ROUTES": {"*": {"priority": 3}}}
     assert how_urgent() == 3
-    settings.DJTASKS = {"TASK_ROUTES": {"*": {"priority": 3}}, "TASK_INHERIT_PARENT_PRIORITY": True}
+    settings.DJTASKS = {"TASK_DEFAULT_PRIORITY": 3, "TASK_INHERIT_PARENT_PRIORITY": True}
     assert how_urgent() == 8
     assert how_urgent(priority=1) == 1
     assert how_urgent(task=Task(priority=2)) == 2
+
+
+@pytest.mark.usefixtures("inside_a_task_of_priority_eight")
+def test_what_a_route_says_comes_before_the_priority_of_the_task_that_calls(settings: LazySettings) -> None:
+    settings.DJTASKS = {"TASK_ROUTES": {"*": {"priority": 3}}, "TASK_INHERIT_PARENT_PRIORITY": True}
+    assert how_urgent() == 3
+    settings.DJTASKS = {"TASK_ROUTES": {"*": {"queue": "slow"}}, "TASK_INHERIT_PARENT_PRIORITY": True}
+    assert how_urgent() == 8
 
 
 def test_a_task_called_by_no_task_inherits_no_priority(settings: LazySettings) -> None:

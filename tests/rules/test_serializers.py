@@ -308,7 +308,7 @@ def test_an_unknown_content_type_is_refused_before_it_is_unknown() -> None:
 def test_an_unknown_serializer_is_named_with_the_one_that_was_meant() -> None:
     with pytest.raises(ImproperlyConfigured, match="no serializer is called 'jsn'; did you mean 'json'"):
         dumps([], "jsn")
-    with pytest.raises(ImproperlyConfigured, match="there are json, msgpack, pickle, yaml"):
+    with pytest.raises(ImproperlyConfigured, match="there are auth, json, msgpack, pickle, yaml"):
         dumps([], "x")
 
 

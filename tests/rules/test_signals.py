@@ -129,3 +129,33 @@ def test_the_same_uid_connects_once() -> None:
 def test_a_receiver_that_is_not_callable_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="must be callable"):
         Signal().connect("receiver")  # type: ignore[call-overload]
+
+
+def test_a_receiver_that_is_to_be_called_again_is_and_can_be_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal, calls = Signal(), []
+    waits: list[float] = []
+    monkeypatch.setattr(signals.time, "sleep", waits.append)
+
+    def receiver(number: int, **kwargs: Any) -> int:
+        calls.append(number)
+        if len(calls) < 3:
+            raise LookupError
+        return 5
+
+    signal.connect(receiver, retry=True)
+    assert [answer for _, answer in signal.send(None, number=7)] == [5]
+    assert (calls, waits) == ([7, 7, 7], [2, 4])
+    assert signal.disconnect(receiver)
+    assert not signal.receivers
+
+
+def test_a_receiver_that_always_raises_is_given_up_after_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal, waits = Signal(), []
+    monkeypatch.setattr(signals.time, "sleep", waits.append)
+
+    @signal.connect(retry=True)
+    def receiver(**kwargs: Any) -> int:
+        raise LookupError
+
+    assert [type(answer) for _, answer in signal.send(None)] == [LookupError]
+    assert waits == [2, 4, 6, 8, 10]

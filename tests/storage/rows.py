@@ -20,6 +20,18 @@ LOWEST, HIGHEST = -32768, 32767
 #: More than a test leaves behind: then the files are made anew, so that no test walks over another one's dead rows.
 LARGE = 200_000
 NODE = "celery@test"
+TABLES = (
+    "djtasks_message",
+    "djtasks_result",
+    "djtasks_worker",
+    "djtasks_waiter",
+    "djtasks_limit",
+    "djtasks_alias",
+    "djtasks_queue",
+    "djtasks_revocation",
+    "djtasks_reply",
+    "djtasks_command",
+)
 #: Texts that are easily broken on their way.
 HOSTILE = [
     "",
@@ -45,9 +57,9 @@ def empty(conn: psycopg.Connection) -> None:
     size = "SELECT pg_total_relation_size('djtasks_message') + pg_total_relation_size('djtasks_result')"
     found = conn.execute(size).fetchone()
     if found is not None and found[0] > LARGE:
-        conn.execute("TRUNCATE djtasks_message, djtasks_result, djtasks_worker, djtasks_waiter")
+        conn.execute(f"TRUNCATE {', '.join(TABLES)}".encode())
         return
-    for table in ("djtasks_message", "djtasks_result", "djtasks_worker", "djtasks_waiter"):
+    for table in TABLES:
         conn.execute(f"DELETE FROM {table}".encode())
 
 

@@ -10,7 +10,7 @@ from django.db.transaction import TransactionManagementError
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
-from djtasks import delivery, outbox
+from djtasks import outbox, rings
 from djtasks.messages import Message
 from testproject.census.models import Scan
 from tests.storage.calls import Undone, call, committed, seen_by_caller, two_databases, undone
@@ -89,7 +89,7 @@ def test_transactions_that_are_rolled_back_leave_nothing_behind_in_the_process(t
             call("on_commit")
             call("in_transaction")
     assert len(outbox._box_of(connections["default"]).waiting) <= 1
-    assert len(delivery._rings.get(connections["default"], [])) <= 1
+    assert len(rings._rings.get(connections["default"], [])) <= 1
     assert table.messages() == 0
 
 

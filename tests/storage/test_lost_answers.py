@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.test import override_settings
 
-from djtasks import outbox
+from djtasks import Task, outbox
 from djtasks.db import finish
 from djtasks.exceptions import EnqueueUncertain
 from djtasks.ids import as_task_id
@@ -203,6 +203,14 @@ def test_django_s_error_is_raised_when_the_policy_is_at_its_end(way: dict[str, A
     with pytest.raises(OperationalError):
         outbox.enqueue(message(), **way)
     assert len(proxy.cuts) == 6
+
+
+def test_the_error_is_the_one_that_tasks_name(way: dict[str, Any], proxy: Proxy) -> None:
+    proxy.cuts = ["before"] * 10
+    with pytest.raises(Task.OperationalError) as caught:
+        outbox.enqueue(message(), retry=False, **way)
+    assert str(caught.value)
+    assert caught.value.__cause__ is not None
 
 
 def test_a_call_may_have_a_policy_of_its_own(way: dict[str, Any], proxy: Proxy) -> None:

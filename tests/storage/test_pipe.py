@@ -1,5 +1,6 @@
 """Pipes: many statements in one round trip, each with an answer of its own."""
 
+import selectors
 from typing import Any
 
 import psycopg
@@ -8,6 +9,7 @@ from django.db import connection, connections
 
 from djtasks.db.connections import direct
 from djtasks.db.pipe import Pipe, Question, Statement, ask
+from djtasks.worker.database import Database
 
 ECHO = Statement("SELECT %(text)s::text, %(number)s::bigint + 1, %(data)s::bytea, %(nothing)s::text")
 DIVIDE = Statement("SELECT 1 / %(by)s::integer")
@@ -126,3 +128,16 @@ def test_nothing_is_prepared_where_the_next_statement_may_reach_another_session(
     assert conn.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'djtasks%'").fetchall() == []
     ask(conn, echo())
     assert len(conn.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'djtasks%'").fetchall()) == 1
+
+
+def test_what_was_asked_on_a_session_that_closed_behind_our_back_is_in_doubt(db: None) -> None:
+    database = Database("test", selectors.DefaultSelector(), lambda _: None)
+    heard: list[Question] = []
+    try:
+        database.ask(Question(PID, {}, heard.append))
+        database.connection().close()
+        assert database.attempt(lambda conn: conn.execute("SELECT 1"))
+        assert [type(question.error) for question in heard] == [psycopg.OperationalError]
+        assert database.losses == 1
+    finally:
+        database.close()

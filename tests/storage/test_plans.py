@@ -67,6 +67,10 @@ def planner(request: pytest.FixtureRequest, _full: None, django_db_blocker: Any)
         yield conn
 
 
+#: A claim asks whether there is any revocation at all.
+FLAG = ("djtasks_revocation_expires",)
+
+
 def explain(conn: psycopg.Connection, statement: LiteralString, params: dict[str, Any]) -> Node:
     """The plan that a worker's session runs this statement with, run and undone: a generic one, as it is prepared."""
     order: list[str] = []
@@ -140,14 +144,14 @@ def claim_of(owner: int, limit: int, *scans: tuple[str, int, int, int]) -> dict[
 def test_a_claim_reads_its_index_in_order_and_little_of_it(planner: psycopg.Connection) -> None:
     params = claim_of(hire(planner), 10, ("celery", LOWEST, HIGHEST, -1), ("b", LOWEST, HIGHEST, -1))
     plan = explain(planner, claims.CLAIM, params)
-    assert indexes(plan) == {"djtasks_message_claim", "djtasks_message_pkey", "djtasks_worker_pkey"}
+    assert indexes(plan) == {"djtasks_message_claim", "djtasks_message_pkey", "djtasks_worker_pkey", *FLAG}
     assert read(plan) < FEW
 
 
 def test_a_claim_with_marks_reads_no_more(planner: psycopg.Connection) -> None:
     marks = [("celery", 3, HIGHEST, -1), ("celery", 2, 2, 10**9), ("celery", LOWEST, 1, -1)]
     plan = explain(planner, claims.CLAIM, claim_of(hire(planner), 10, *marks))
-    assert indexes(plan) == {"djtasks_message_claim", "djtasks_message_pkey", "djtasks_worker_pkey"}
+    assert indexes(plan) == {"djtasks_message_claim", "djtasks_message_pkey", "djtasks_worker_pkey", *FLAG}
     assert read(plan) < FEW
 
 
@@ -215,7 +219,7 @@ def test_a_retry_reads_by_key(planner: psycopg.Connection) -> None:
     ids = some(planner, "djtasks_message", 5)
     texts, numbers = [None] * 5, [None] * 5
     params: dict[str, Any] = {"ids": ids, "claims": [1] * 5, "owner": 1, "worker": "w"}
-    for key in ("bodies", "content_types", "content_encodings", "queues", "headers", "results", "tracebacks"):
+    for key in ("bodies", "content_types", "content_encodings", "queues", "headers", "results", "tracebacks", "names"):
         params[key] = texts
     for key in ("countdowns", "etas", "priorities", "expiries", "starts"):
         params[key] = numbers
@@ -250,14 +254,14 @@ def test_the_next_time_is_one_row_of_an_index(planner: psycopg.Connection) -> No
 
 def test_looking_for_what_has_expired_reads_only_what_has(planner: psycopg.Connection) -> None:
     plan = explain(planner, claims.CLAIM_EXPIRED, {"owner": 1, "first": 1, "limit": 200})
-    assert indexes(plan) == {"djtasks_message_expires", "djtasks_message_pkey"}
+    assert indexes(plan) == {"djtasks_message_expires", "djtasks_message_pkey", *FLAG}
     assert read(plan) < 20
 
 
 def test_results_are_fetched_by_key(planner: psycopg.Connection) -> None:
     ids = some(planner, "djtasks_result", 10) + some(planner, "djtasks_message", 10)
     plan = explain(planner, results.FETCH, {"ids": ids})
-    assert indexes(plan) == {"djtasks_message_pkey", "djtasks_result_pkey"}
+    assert indexes(plan) == {"djtasks_message_pkey", "djtasks_result_pkey", "djtasks_revocation_task"}
     assert read(plan) < FEW
 
 
@@ -265,7 +269,8 @@ def test_results_are_fetched_by_key(planner: psycopg.Connection) -> None:
 def test_a_thousand_results_are_fetched_by_key(planner: psycopg.Connection, statement: LiteralString) -> None:
     ids = some(planner, "djtasks_result", 1000)
     plan = explain(planner, statement, {"ids": ids, "owner": 1, "claims": [1]})
-    assert indexes(plan) == {"djtasks_result_pkey"}
+    revoked = {"djtasks_revocation_task", "djtasks_message_pkey"} if statement == results.FETCH_ENDED else set()
+    assert indexes(plan) == {"djtasks_result_pkey", *revoked}
     assert read(plan) < 8 * 1000
 
 

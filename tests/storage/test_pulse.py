@@ -211,6 +211,17 @@ def test_pruning_goes_on_until_nothing_old_is_left(
     assert table.results() == 0
 
 
+@pytest.mark.parametrize(("expires", "left"), [(None, 5), (60, 0), (7200, 5)])
+def test_dead_letters_are_kept_for_as_long_as_their_own_setting_says(
+    expires: int | None, left: int, conn: psycopg.Connection, pulse: Pulse, table: Table
+) -> None:
+    old_results(conn, 5)
+    conn.execute("UPDATE djtasks_result SET dead = 'failed', done = now() - interval '1 hour'")
+    with override_settings(DJTASKS={"RESULT_EXPIRES": 60, "DEAD_LETTER_EXPIRES": expires}):
+        pulse.prune(conn)
+    assert table.results() == left
+
+
 def test_pruning_is_for_the_first_sweep_after_its_time(conn: psycopg.Connection, pulse: Pulse, table: Table) -> None:
     old_results(conn, 5)
     with override_settings(DJTASKS={"RESULT_EXPIRES": 60}):

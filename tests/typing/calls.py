@@ -7,7 +7,7 @@ error itself (`warn_unused_ignores`), so both directions are checked.
 from collections.abc import Sequence
 from typing import Any, assert_type
 
-from djtasks import AsyncResult, Celery, EagerResult, Task, app, shared_task, task
+from djtasks import AsyncResult, Celery, EagerResult, Signature, Task, app, shared_task, task
 
 
 @shared_task
@@ -28,6 +28,11 @@ assert_type(add.delay(1).state, str)
 
 anything: AsyncResult[object] = add.delay(1)
 
+assert_type(add.s(1), Signature)
+assert_type(add.signature((1,), countdown=5), Signature)
+assert_type(add.s(1).delay(2), AsyncResult[Any])
+assert_type(add.map([1, 2]), Signature)
+
 add.delay("1")  # type: ignore[arg-type]
 add.delay()  # type: ignore[call-arg]
 add.delay(1, z=2)  # type: ignore[call-arg]
@@ -37,6 +42,14 @@ add.apply_async((1,), countdown="5")  # type: ignore[arg-type]
 
 options: dict[str, Any] = {"countdown": 5}
 assert_type(add.apply_async((1,), **options), AsyncResult[float])
+
+
+@shared_task(pydantic=True, pydantic_strict=True, pydantic_context={"tenant": 5})
+def validated(x: int) -> int:
+    return x
+
+
+assert_type(validated.delay(1).get(), int)
 
 
 @shared_task(max_retries=5, autoretry_for=(OSError,), queue="slow")
@@ -109,3 +122,35 @@ assert_type(Square().delay(2).get(), int)
 Square().delay("2")  # type: ignore[arg-type]
 add.dely(1)  # type: ignore[attr-defined]
 shared_task(max_retrys=3)  # type: ignore[call-overload]
+
+
+@shared_task
+async def load(url: str) -> bytes:
+    return url.encode()
+
+
+@shared_task(max_retries=5)
+async def load_often(url: str) -> bytes:
+    return url.encode()
+
+
+@shared_task(bind=True)
+async def load_bound(self: Task[..., Any], url: str) -> bytes:
+    return url.encode()
+
+
+assert_type(load.delay("http://example.org").get(), bytes)
+assert_type(load_often.delay("http://example.org"), AsyncResult[bytes])
+assert_type(load_bound.delay("http://example.org"), AsyncResult[bytes])
+assert_type(load.apply(("http://example.org",)).get(), bytes)
+load.delay(5)  # type: ignore[arg-type]
+
+
+async def calls_from_a_coroutine() -> None:
+    assert_type(await load("http://example.org"), bytes)
+    assert_type(await load.adelay("http://example.org"), AsyncResult[bytes])
+    assert_type(await (await load.adelay("http://example.org")).aget(timeout=5), bytes)
+    assert_type(await add.aapply_async((1, 2), countdown=5), AsyncResult[float])
+    assert_type(await (await add.adelay(1)).aget(), float)
+    assert_type(await add.aapply((1,)), EagerResult[float])
+    await load.adelay(5)  # type: ignore[arg-type]

@@ -14,7 +14,10 @@ from tests.worker.running import Audit, Gate, Workers, django_at, migrate, query
 
 def clean() -> None:
     """No message, result or worker is left."""
-    query("TRUNCATE djtasks_message, djtasks_result, djtasks_worker, djtasks_waiter")
+    query(
+        "TRUNCATE djtasks_message, djtasks_result, djtasks_worker, djtasks_waiter, djtasks_revocation, djtasks_reply,"
+        " djtasks_command, djtasks_limit, djtasks_alias, djtasks_queue"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -58,10 +58,10 @@ def django_at(url: str) -> Iterator[None]:
         connections["default"] = before
 
 
-def migrate(url: str) -> None:
-    """Make the tables in a database."""
+def migrate(url: str, *upto: str) -> None:
+    """Make the tables in a database; `upto` an app and one of its migrations, if not all."""
     subprocess.run(
-        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+        [sys.executable, "manage.py", "migrate", *upto, "--verbosity", "0"],
         cwd=CHECKOUT,
         env={**os.environ, "DATABASE_URL": url, "EXTRA_APPS": ""},
         check=True,

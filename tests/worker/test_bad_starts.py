@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 from psycopg import sql
 
-from tests.worker.running import RunningWorker, Workers
+from tests.worker.running import RunningWorker, Workers, migrate
 
 
 class Start(NamedTuple):
@@ -33,6 +33,7 @@ STARTS = {
     ),
     "a wrong password": Start((), "password authentication failed", {"DATABASE_URL": "{wrong}"}),
     "missing migrations": Start((), "run `manage.py migrate` first", {"DATABASE_URL": "{empty}"}),
+    "tables of an older version": Start((), "0003_limits_and_control", {"DATABASE_URL": "{old}"}),
     "an unknown pool": Start(("-P", "thread"), "there is no pool 'thread'; did you mean 'threads'?"),
     "a pool that is to come": Start(
         ("-P", "gevent"), "the gevent pool is not part of this version of djtasks; choose prefork, threads or solo"
@@ -50,7 +51,7 @@ STARTS = {
         {"ACCEPT_CONTENT": ["json", "msgpack"]},
     ),
     "a limit that the pool cannot keep": Start(
-        ("-P", "threads"), "or drop it, or TASK_TIME_LIMIT in DJTASKS", settings={"TASK_TIME_LIMIT": 5}
+        ("-P", "solo"), "or drop it, or TASK_TIME_LIMIT in DJTASKS", settings={"TASK_TIME_LIMIT": 5}
     ),
     "more than the pool can run": Start(
         ("-P", "solo"), "drop --concurrency 2, or WORKER_CONCURRENCY in DJTASKS", settings={"WORKER_CONCURRENCY": 2}
@@ -68,15 +69,19 @@ def addresses(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (without / "msgpack.py").write_text("raise ImportError('there is no msgpack here')")
     base, _, name = database.rpartition("/")
     scheme, _, rest = base.partition("://")
-    empty = sql.Identifier(f"{name}_empty")
+    empty, old = sql.Identifier(f"{name}_empty"), sql.Identifier(f"{name}_old")
     with psycopg.connect(database, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(empty))
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(old))
+        migrate(f"{base}/{name}_old", "djtasks", "0002")
         yield {
             "empty": f"{base}/{name}_empty",
+            "old": f"{base}/{name}_old",
             "wrong": f"{scheme}://postgres:wrong@{rest.rpartition('@')[2]}/{name}",
             "without": os.pathsep.join([str(without), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(empty))
+        for each in (empty, old):
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(each))
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +116,6 @@ def test_a_worker_that_cannot_start_ends_with_one_sentence_that_says_why_and_lea
         (["--time-limit", "inf"], "--time-limit must be 1000000000 seconds at most, not inf"),
         (["-P", "solo", "--soft-time-limit", "1e300"], "--soft-time-limit must be 1000000000 seconds at most, not 1e+"),
         (["--soft-time-limit", "-1"], "--soft-time-limit must be more than 0 seconds, not -1.0"),
-        (["-P", "threads", "--time-limit", "5"], "the threads pool cannot keep --time-limit (5.0)"),
-        (["-P", "threads", "--soft-time-limit", "5"], "the threads pool cannot keep --soft-time-limit (5.0)"),
         (["-P", "threads", "--max-tasks-per-child", "5"], "the threads pool cannot keep --max-tasks-per-child (5)"),
         (["-P", "solo", "--time-limit", "5"], "the solo pool cannot keep --time-limit (5.0)"),
         (["-P", "solo", "--max-memory-per-child", "5"], "the solo pool cannot keep --max-memory-per-child (5)"),
@@ -140,9 +143,7 @@ def test_options_that_make_no_sense_are_refused_with_the_reason(options: list[st
 @pytest.mark.parametrize(
     ("settings", "options", "says"),
     [
-        ({"TASK_TIME_LIMIT": 5}, ["-P", "threads"], "the threads pool cannot keep --time-limit (5.0)"),
         ({"TASK_TIME_LIMIT": 5}, ["-P", "solo"], "the solo pool cannot keep --time-limit (5.0)"),
-        ({"TASK_SOFT_TIME_LIMIT": 5}, ["-P", "threads"], "the threads pool cannot keep --soft-time-limit (5.0)"),
         ({"TASK_SOFT_TIME_LIMIT": 5}, ["--time-limit", "3"], "would never be reached before --time-limit 3.0"),
         ({"WORKER_MAX_TASKS_PER_CHILD": 5}, ["-P", "threads"], "cannot keep --max-tasks-per-child (5)"),
         ({"WORKER_CONCURRENCY": 2}, ["-P", "solo"], "the solo pool runs one task at a time; drop --concurrency 2"),

@@ -86,6 +86,7 @@ def test_a_soft_limit_never_hits_the_next_task() -> None:
 
 
 def test_a_soft_limit_waits_until_the_transaction_is_committed() -> None:
+    query("DROP TABLE IF EXISTS slow_commit; DROP FUNCTION IF EXISTS take_time")
     query(SLOW_COMMIT)
     began = time.monotonic()
     result = tasks.commit_slowly.apply_async([7], soft_time_limit=0.3, time_limit=10)

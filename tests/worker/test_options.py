@@ -1,11 +1,13 @@
 """What `runworker` can be told, and what it makes of tasks that it does not know."""
 
+import argparse
 import os
 import socket
 from pathlib import Path
 
 import pytest
 
+from djtasks.cli import worker as cli
 from tests.other_app.tasks import elsewhere
 from tests.worker.running import Workers, ended, error, query, value, wait_until, waits
 from tests.worker_app import tasks
@@ -146,3 +148,13 @@ def test_what_runs_before_the_fork_is_named_where_it_could_do_harm(workers: Work
     assert [each["before"] for each in found] == [False, False]
     assert len({each["backend"] for each in found}) == 2
     assert ("Threads run before the worker forks: careless-thread." in worker.log) is (pool == "prefork")
+
+
+@pytest.mark.parametrize(
+    ("options", "multiplier"),
+    [([], 0), (["-O", "fair"], 0), (["-Ofair", "--prefetch-multiplier", "4"], 4), (["--disable-prefetch"], 1)],
+)
+def test_celerys_options_against_prefetching_are_understood(options: list[str], multiplier: int) -> None:
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    assert cli.worker_options(vars(parser.parse_args(options))).prefetch_multiplier == multiplier

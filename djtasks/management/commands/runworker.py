@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from djtasks.cli import worker
-from djtasks.exceptions import ImproperlyConfigured
+from djtasks.exceptions import ImproperlyConfigured, SecurityError
 
 
 class Command(BaseCommand):
@@ -22,6 +22,6 @@ class Command(BaseCommand):
         """Run until told to stop, and exit with the worker's code."""
         try:
             code = worker.run(options)
-        except ImproperlyConfigured as error:
+        except (ImproperlyConfigured, SecurityError) as error:
             raise CommandError(str(error)) from error
         sys.exit(code)

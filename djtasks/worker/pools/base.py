@@ -7,7 +7,7 @@ messages and hands back events, and the consumer says what they mean for the tab
 import math
 import selectors
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from djtasks.messages import Claimed, Outcome, Progress
@@ -28,6 +28,8 @@ class Job(NamedTuple):
     hard: float | None = None
     #: When its claim was asked for (`since_boot`); it does not begin once that is `stale`.
     asked: float = math.inf
+    #: The incarnation under which it was claimed.
+    owner: int | None = None
 
 
 class Unstarted(NamedTuple):
@@ -44,6 +46,8 @@ class Lost(NamedTuple):
     how: str
     #: The hard time limit for which we killed it ourselves, or None.
     hard: float | None = None
+    #: The signal with which it was ended because its task was revoked, or None.
+    revoked: int | None = None
 
 
 Event = Outcome | Progress | Unstarted | Lost
@@ -80,12 +84,16 @@ class Pool(ABC):
     name: str
     soft_limits = False
     hard_limits = False
+    #: Whether it can end what runs.
+    terminates = False
 
     def __init__(self, concurrency: int, prefetch_multiplier: int = 0) -> None:
         self.concurrency = concurrency
         #: At most so many messages a slot, however fast they are; 0 for no bound but the pace.
         self.prefetch_multiplier = prefetch_multiplier
         self.pace = Pace()
+        #: It has given up what it cannot end: the worker's process is to be replaced.
+        self.worn_out = False
 
     def depth(self) -> int:
         """How many messages one slot may hold: the one that runs, and what is as good as begun."""
@@ -124,6 +132,17 @@ class Pool(ABC):
     @abstractmethod
     def withdraw(self) -> list[Job]:
         """Take back what has not begun."""
+
+    @abstractmethod
+    def recall(self, claims: Collection[int]) -> list[Job]:
+        """Take these back, as far as they have not begun."""
+
+    def terminate(self, claim: int, signum: int) -> bool:
+        """End the run of this claim, and nothing else, with a signal; False where that cannot be done.
+
+        It is told as `Lost`, unless the run ends by itself before.
+        """
+        return False
 
     @abstractmethod
     def close(self) -> None:

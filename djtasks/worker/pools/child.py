@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Never
 
 from django.db import connections
 
-from djtasks import log, signals, tracer
+from djtasks import aio, log, signals, tracer
 from djtasks.exceptions import EncodeError, SoftTimeLimitExceeded
 from djtasks.messages import Claimed, Outcome, Progress
 from djtasks.worker.clock import stale
@@ -67,7 +67,7 @@ class Child:
         read, take, slot = self.reader.read, self.slots.take, self.slot
         hostname = self.options.hostname
         while (packet := read()) is not None:
-            asked, *fields = packet
+            asked, *fields, owner = packet
             message = Claimed._make(fields)
             if stale(asked):
                 packets.send(self.outcomes, ("stale", message.claim))
@@ -75,7 +75,7 @@ class Child:
             take(slot, message.claim, time.monotonic())
             self.claim = message.claim
             clean_connections()
-            outcome = tracer.trace(message, hostname=hostname, reporter=self.report)
+            outcome = tracer.trace(message, hostname=hostname, reporter=self.report, owner=owner)
             self.claim = 0
             self.tell(message, outcome)
             clean_connections()
@@ -109,10 +109,20 @@ class Child:
             return True
         return False
 
+    def on_signal(self, number: int, _: FrameType | None) -> None:
+        """End the process as the signal does, if it is this very run that is to end; else it means nothing."""
+        if self.claim and self.slots.asked_end(self.slot) == self.claim:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
     def on_soft_limit(self, _: int, frame: FrameType | None) -> None:
         """Raise SoftTimeLimitExceeded, if it is this very run that is over its limit, and only in the task's code."""
         claim, limit = self.slots.asked_soft(self.slot)
-        if claim == self.claim and may_strike(frame):
+        if claim != self.claim:
+            return
+        if aio.strike(limit):
+            self.slots.hear_soft(self.slot, claim)
+        elif may_strike(frame):
             self.slots.hear_soft(self.slot, claim)
             raise SoftTimeLimitExceeded(limit)
 
@@ -129,6 +139,8 @@ def run_child(slot: int, tasks: socket.socket, outcomes: socket.socket, slots: S
     try:
         child = Child(slot, tasks, outcomes, slots, options)
         signal.signal(signal.SIGUSR1, child.on_soft_limit)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, child.on_signal)
         random.seed()
         drop_inherited()
         log.set_process_name(f"ForkPoolWorker-{slot + 1}")
@@ -154,4 +166,4 @@ def run_child(slot: int, tasks: socket.socket, outcomes: socket.socket, slots: S
 
 def as_fields(job: Job) -> tuple[Any, ...]:
     """The packet in which a job is handed over; the worker keeps its limits."""
-    return (job.asked, *job.message)
+    return (job.asked, *job.message, job.owner)

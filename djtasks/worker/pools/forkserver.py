@@ -142,14 +142,16 @@ class Server:
         if self.children.get(pid) == slot:
             os.kill(pid, number)
 
-    def strike(self, slot: int, pid: int, claim: int) -> None:
-        """Kill a child if, and only if, it has this very claim in hand: it is stopped while we look."""
+    def strike(self, slot: int, pid: int, claim: int, number: int = signal.SIGKILL) -> None:
+        """Signal a child if, and only if, it has this very claim in hand: it is stopped while we look."""
         if self.children.get(pid) != slot:
             return
         os.kill(pid, signal.SIGSTOP)
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        struck = self.slots.in_hand(slot).claim == claim
-        os.kill(pid, signal.SIGKILL if struck else signal.SIGCONT)
+        if self.slots.in_hand(slot).claim == claim:
+            self.slots.ask_end(slot, claim)
+            os.kill(pid, number)
+        os.kill(pid, signal.SIGCONT)
 
     def soft(self, slot: int, pid: int, claim: int, limit: float) -> None:
         """Let a child raise SoftTimeLimitExceeded in this claim's run."""
@@ -233,7 +235,7 @@ class ForkServer:
             outcomes.close()
 
     def tell(self, *command: str | float) -> None:
-        """Give a command: «kill» slot pid signal, «strike» slot pid claim, «soft» slot pid claim limit."""
+        """Give a command: «kill» slot pid signal, «strike» slot pid claim signal, «soft» slot pid claim limit."""
         with contextlib.suppress(OSError):
             self.control.send(marshal.dumps(command))
 

@@ -12,14 +12,14 @@ import selectors
 import signal
 import socket
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from djtasks import signals
 from djtasks.messages import Again, Outcome, Progress
-from djtasks.worker.pools import packets
 from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unstarted
-from djtasks.worker.pools.child import RECYCLED, ChildOptions, as_fields
+from djtasks.worker.pools.child import RECYCLED, ChildOptions
 from djtasks.worker.pools.forkserver import ForkServer, Spawned
+from djtasks.worker.pools.handle import ChildHandle
 from djtasks.worker.pools.slots import Slots
 from djtasks.worker.pools.softlimit import SOFT_AGAIN
 
@@ -29,78 +29,17 @@ logger = logging.getLogger("djtasks.worker")
 TOO_SOON = 1.0
 #: And a fresh fork server so soon after its start.
 SERVER_TOO_SOON = 5.0
+#: How long a run that is to end has for it, in seconds, before its process is killed.
+END_WITHIN = 0.5
 #: Nothing more is laid behind a run that has already lasted this long.
 LONG_RUN = 0.1
-
-
-class ChildHandle:
-    """The worker's side of one child."""
-
-    def __init__(self, slot: int, server: ForkServer, remaining: int | None) -> None:
-        self.slot = slot
-        self.pid = 0
-        self.born = time.monotonic()
-        self.ended = 0
-        #: How many more tasks it may be given before it is replaced.
-        self.remaining = remaining
-        self.jobs: dict[int, Job] = {}
-        self.unsent: deque[Job] = deque()
-        #: The claim for whose hard limit it is being killed, and the limit.
-        self.struck: tuple[int, float] | None = None
-        #: The claim that was last told of its soft limit; 0 for none.
-        self.soft_told = 0
-        self.tasks, theirs = packets.pair()
-        self.tasks.setblocking(False)
-        self.unread = packets.Reader(theirs.dup(), socket.MSG_DONTWAIT)
-        outcomes, outcomes_theirs = packets.pair()
-        outcomes.setblocking(False)
-        self.outcomes = packets.Reader(outcomes)
-        server.spawn(slot, theirs, outcomes_theirs)
-
-    def give(self, job: Job) -> None:
-        """Hand over a job, or keep it at hand while the socket is full."""
-        self.jobs[job.message.claim] = job
-        if self.remaining is not None:
-            self.remaining -= 1
-        if self.unsent or not self._send(job):
-            self.unsent.append(job)
-
-    def _send(self, job: Job) -> bool:
-        """False while the socket is full, or no descriptor is left for a large payload."""
-        try:
-            packets.send(self.tasks, as_fields(job))
-        except OSError:
-            return False
-        return True
-
-    def push(self) -> None:
-        """Send what could not be sent before."""
-        while self.unsent and self._send(self.unsent[0]):
-            self.unsent.popleft()
-
-    def take_back(self) -> list[Job]:
-        """Everything it has not read, so that it never will."""
-        claims = [job.message.claim for job in self.unsent]
-        self.unsent.clear()
-        with contextlib.suppress(BlockingIOError):
-            while (packet := self.unread.read()) is not None:
-                claims.append(packet[1])
-        jobs = [self.jobs.pop(claim) for claim in claims if claim in self.jobs]
-        if self.remaining is not None:
-            self.remaining += len(jobs)
-        return jobs
-
-    def close(self) -> None:
-        """Close the worker's ends."""
-        for end in (self.tasks, self.unread.end, self.outcomes.end):
-            end.close()
 
 
 class PreforkPool(Pool):
     """`concurrency` children of one fork server."""
 
     name = "prefork"
-    soft_limits = hard_limits = True
+    soft_limits = hard_limits = terminates = True
 
     def __init__(self, concurrency: int, options: ChildOptions, prefetch_multiplier: int = 0) -> None:
         super().__init__(concurrency, prefetch_multiplier)
@@ -141,6 +80,8 @@ class PreforkPool(Pool):
         self._server_ready = True
 
     def _spawn(self, slot: int) -> None:
+        if signals.worker_before_create_process.receivers:
+            signals.worker_before_create_process.send(sender=self)
         child = ChildHandle(slot, self.server, self.options.max_tasks)
         self.children[slot] = child
         self.selector.register(child.outcomes.end, selectors.EVENT_READ, functools.partial(self._ready.add, slot))
@@ -230,9 +171,16 @@ class PreforkPool(Pool):
         self._read(child)
         self.events.extend(Unstarted(job) for job in child.take_back())
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        in_hand = self.slots.in_hand(child.slot).claim
         for claim, job in child.jobs.items():
+            if code < 0 and claim != in_hand:
+                # Read, and not begun: it was killed for another one, at that very moment.
+                self.events.append(Unstarted(job))
+                continue
             struck = child.struck
-            self.events.append(Lost(job, how, struck[1] if struck and struck[0] == claim else None))
+            signum, sent = child.ending.get(claim, (None, None))
+            revoked = None if sent is None else signum
+            self.events.append(Lost(job, how, struck[1] if struck and struck[0] == claim else None, revoked))
         child.jobs.clear()
         with contextlib.suppress(KeyError):
             self.selector.unregister(child.outcomes.end)
@@ -307,6 +255,8 @@ class PreforkPool(Pool):
         wanted = [since + STUCK_AFTER if ran < STUCK_AFTER else now + STUCK_AFTER]
         if len(child.jobs) > 1 and ran >= STUCK_AFTER:
             self.events.extend(Unstarted(each) for each in child.take_back())
+        if claim in child.ending:
+            wanted.append(self._end_run(child, claim, now))
         if job.hard is not None:
             if ran >= job.hard and child.pid:
                 child.struck = (claim, job.hard)
@@ -319,6 +269,20 @@ class PreforkPool(Pool):
         if len(child.jobs) > 1:
             wanted.extend(now + limit for each in child.jobs.values() for limit in (each.soft, each.hard) if limit)
         return min(wanted)
+
+    def _end_run(self, child: ChildHandle, claim: int, now: float) -> float:
+        """Signal the run, and kill its process when that has not helped; when to look again."""
+        signum, sent = child.ending[claim]
+        if sent is None:
+            if not child.pid:
+                return now + 0.02
+            sent = now
+            child.ending[claim] = signum, sent
+            self.server.tell("strike", child.slot, child.pid, claim, signum)
+        elif now >= sent + END_WITHIN:
+            self.server.tell("strike", child.slot, child.pid, claim, int(signal.SIGKILL))
+            return now + 0.1
+        return sent + END_WITHIN
 
     def _tell_soft(self, child: ChildHandle, job: Job, limit: float) -> None:
         """Have the limit raised in the child; it is asked again until it does, and logged once."""
@@ -334,6 +298,24 @@ class PreforkPool(Pool):
 
     def withdraw(self) -> list[Job]:
         return [job for child in self.children.values() for job in child.take_back()]
+
+    def recall(self, claims: Collection[int]) -> list[Job]:
+        found: list[Job] = []
+        for child in self.children.values():
+            if not child.jobs.keys().isdisjoint(claims):
+                for job in child.take_back():
+                    if job.message.claim in claims:
+                        found.append(job)
+                    else:
+                        self.events.append(Unstarted(job))
+        return found
+
+    def terminate(self, claim: int, signum: int) -> bool:
+        for child in self.children.values():
+            if claim in child.jobs:
+                child.ending.setdefault(claim, (signum, None))
+                return True
+        return False
 
     def close(self) -> None:
         self._closing = True

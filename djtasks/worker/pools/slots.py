@@ -13,7 +13,8 @@ _SIZE = 64
 _NOW = struct.Struct("qd")
 _SOFT = struct.Struct("qd")
 _HEARD = struct.Struct("q")
-_SOFT_AT, _HEARD_AT = 16, 32
+_END = struct.Struct("q")
+_SOFT_AT, _HEARD_AT, _END_AT = 16, 32, 40
 
 
 class InHand(NamedTuple):
@@ -58,6 +59,15 @@ class Slots:
     def heard_soft(self, slot: int) -> int:
         """The claim in whose run the soft limit was last raised."""
         claim: int = _HEARD.unpack_from(self._memory, slot * _SIZE + _HEARD_AT)[0]
+        return claim
+
+    def ask_end(self, slot: int, claim: int) -> None:
+        """The run of this claim is to end: the signal that comes next means it."""
+        _END.pack_into(self._memory, slot * _SIZE + _END_AT, claim)
+
+    def asked_end(self, slot: int) -> int:
+        """The claim whose run was last to end; 0 for none."""
+        claim: int = _END.unpack_from(self._memory, slot * _SIZE + _END_AT)[0]
         return claim
 
     def clear(self, slot: int) -> None:

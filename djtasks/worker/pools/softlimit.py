@@ -22,10 +22,13 @@ _COMMITTING = frozenset(
 
 def may_strike(frame: FrameType | None) -> bool:
     """Whether SoftTimeLimitExceeded may be raised in `frame`, where a signal has just come in."""
-    if not tracer.soft_limit_window.inside:
-        return False
+    return tracer.soft_limit_window.inside and not commits(frame)
+
+
+def commits(frame: FrameType | None) -> bool:
+    """Whether what runs in `frame` is a part of a commit, or of the beginning of a transaction."""
     while frame is not None:
         if frame.f_code in _COMMITTING:
-            return False
+            return True
         frame = frame.f_back
-    return True
+    return False

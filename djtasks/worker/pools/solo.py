@@ -5,10 +5,10 @@ import selectors
 import signal
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import FrameType
 
-from djtasks import tracer
+from djtasks import aio, signals, tracer
 from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Progress
 from djtasks.worker.clock import stale
@@ -38,11 +38,18 @@ class SoloPool(Pool):
         return len(self._waiting) + len(self._events)
 
     def start(self, selector: selectors.BaseSelector) -> None:
+        if signals.worker_process_init.receivers:
+            signals.worker_process_init.send(sender=None)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, self._on_alarm)
+        else:
+            # Signals reach the main thread only.
+            self.soft_limits = False
 
     def _on_alarm(self, _: int, frame: FrameType | None) -> None:
         limit = self._soft
+        if limit is not None and aio.strike(limit):
+            self._soft = limit = None
         if limit is not None and may_strike(frame):
             self._soft = None
             raise SoftTimeLimitExceeded(limit)
@@ -69,18 +76,18 @@ class SoloPool(Pool):
     def _run(self, job: Job) -> None:
         self._running = job
         clean_connections()
-        self._soft = job.soft
-        if job.soft is not None:
-            signal.setitimer(signal.ITIMER_REAL, job.soft)
+        self._soft = job.soft if self.soft_limits else None
+        if self._soft is not None:
+            signal.setitimer(signal.ITIMER_REAL, self._soft)
         try:
-            outcome = tracer.trace(job.message, hostname=self.hostname, reporter=self._report)
+            outcome = tracer.trace(job.message, hostname=self.hostname, reporter=self._report, owner=job.owner)
             self._running = None
-            if job.soft is not None and self._soft is None:
+            if self.soft_limits and job.soft is not None and self._soft is None:
                 logger.warning("Soft time limit (%ss) exceeded for %s[%s]", job.soft, job.message.name, job.message.id)
         finally:
             # A worker that is told to end raises in here: the job stays, for `kill` to give up.
             self._soft = None
-            if job.soft is not None:
+            if self.soft_limits and job.soft is not None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             clean_connections()
         self.pace.saw(outcome.runtime)
@@ -100,6 +107,12 @@ class SoloPool(Pool):
         jobs = list(self._waiting)
         self._waiting.clear()
         return jobs
+
+    def recall(self, claims: Collection[int]) -> list[Job]:
+        found = [job for job in self._waiting if job.message.claim in claims]
+        for job in found:
+            self._waiting.remove(job)
+        return found
 
     def close(self) -> None:
         """Nothing to do: nothing runs while the worker decides."""

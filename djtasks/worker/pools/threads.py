@@ -1,30 +1,39 @@
 """The threads pool: N threads of the worker's own process.
 
-Python threads cannot be killed: a hard time limit is not kept here, and a soft one is not either; the worker says so
-when it starts with a limit set.
+Python threads cannot be killed. A soft time limit is raised in the thread, as soon as that is in Python code. What is
+over its hard one is given up: the task ends as TimeLimitExceeded at once, another thread takes the place of its own,
+and the pool is `worn_out`: its process, which alone can be ended, is to be replaced.
 """
 
 import contextlib
+import itertools
+import logging
 import os
 import queue
 import selectors
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from django.db import connections
 
 from djtasks import tracer
+from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Outcome, Progress
 from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections
 from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.seats import Seat
+from djtasks.worker.pools.softlimit import SOFT_AGAIN
+
+logger = logging.getLogger("djtasks.worker")
 
 
 class ThreadsPool(Pool):
     """`concurrency` threads that take jobs from one queue."""
 
     name = "threads"
+    soft_limits = hard_limits = True
 
     def __init__(self, concurrency: int, hostname: str, prefetch_multiplier: int = 0) -> None:
         super().__init__(concurrency, prefetch_multiplier)
@@ -32,10 +41,12 @@ class ThreadsPool(Pool):
         self.jobs: dict[int, Job] = {}
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._running: set[int] = set()
         self._handed = 0.0
+        #: The shortest limit of what has been handed over since the pool was last empty, in seconds.
+        self._limited: float | None = None
         self._killed = False
-        self._threads: list[threading.Thread] = []
+        self._seats: list[Seat] = []
+        self._numbers = itertools.count(1)
         self._wake, self._waker = os.pipe()
         for end in (self._wake, self._waker):
             os.set_blocking(end, False)
@@ -46,10 +57,15 @@ class ThreadsPool(Pool):
 
     def start(self, selector: selectors.BaseSelector) -> None:
         selector.register(self._wake, selectors.EVENT_READ, self._drain_wake)
-        for number in range(self.concurrency):
-            thread = threading.Thread(target=self._work, name=f"ThreadPoolWorker-{number + 1}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        for _ in range(self.concurrency):
+            self._take_seat()
+
+    def _take_seat(self) -> None:
+        seat = Seat()
+        name = f"ThreadPoolWorker-{next(self._numbers)}"
+        seat.thread = threading.Thread(target=self._work, args=[seat], name=name, daemon=True)
+        self._seats.append(seat)
+        seat.thread.start()
 
     def _drain_wake(self) -> None:
         try:
@@ -64,29 +80,38 @@ class ThreadsPool(Pool):
         except BlockingIOError:
             return
 
-    def _work(self) -> None:
+    def _work(self, seat: Seat) -> None:
         """One thread's life."""
+        seat.arrive()
         try:
-            while (job := self._waiting.get()) is not None:
-                self._run(job)
+            while not seat.abandoned and (job := self._waiting.get()) is not None:
+                self._run(seat, job)
         finally:
             connections.close_all()
 
-    def _run(self, job: Job) -> None:
-        claim = job.message.claim
+    def _run(self, seat: Seat, job: Job) -> None:
         if stale(job.asked):
             self._say(Unstarted(job))
             return
-        self._running.add(claim)
         clean_connections()
+        seat.enter(job)
         try:
-            self._say(tracer.trace(job.message, hostname=self.hostname, reporter=self._report))
+            event = self._traced(job)
+        except SoftTimeLimitExceeded as error:
+            # The limit came in the last moment, when the task's own code was over.
+            event = tracer.failure(job.message, error)
+        seat.leave()
+        self._say(event)
+        clean_connections()
+
+    def _traced(self, job: Job) -> Event:
+        try:
+            return tracer.trace(job.message, hostname=self.hostname, reporter=self._report, owner=job.owner)
+        except SoftTimeLimitExceeded as error:
+            return tracer.failure(job.message, error)
         except BaseException as error:
             # What would end a process ends nothing but this run here.
-            self._say(Lost(job, f"{type(error).__name__} was raised"))
-        finally:
-            self._running.discard(claim)
-            clean_connections()
+            return Lost(job, f"{type(error).__name__} was raised")
 
     def _report(self, progress: Progress) -> None:
         self._say(progress)
@@ -98,7 +123,11 @@ class ThreadsPool(Pool):
 
     def submit(self, jobs: Sequence[Job]) -> None:
         self._handed = time.monotonic()
+        if not self.jobs:
+            self._limited = None
         for job in jobs:
+            if job.soft or job.hard:
+                self._limited = min(limit for limit in (job.soft, job.hard, self._limited) if limit)
             self.jobs[job.message.claim] = job
             self._waiting.put(job)
 
@@ -120,16 +149,59 @@ class ThreadsPool(Pool):
             events.append(event)
 
     def tend(self, now: float) -> float | None:
-        """What has lain behind long runs for too long goes back."""
-        if len(self.jobs) <= self.concurrency:
-            return None
-        if now - self._handed >= STUCK_AFTER:
-            for job in self._untaken():
-                self._events.put(Unstarted(job))
-        return now + STUCK_AFTER
+        """Keep limits; what has lain behind long runs for too long goes back."""
+        wanted: list[float] = []
+        for seat in list(self._seats):
+            job = seat.job
+            if job is not None and (job.soft is not None or job.hard is not None):
+                wanted.extend(self._keep_limits(seat, job, now))
+        if len(self.jobs) > self.concurrency:
+            if now - self._handed >= STUCK_AFTER:
+                for job in self._untaken():
+                    self._events.put(Unstarted(job))
+            wanted.append(now + STUCK_AFTER)
+        if self.jobs and self._limited:
+            # Some may begin meanwhile.
+            wanted.append(now + self._limited)
+        return min(wanted, default=None)
+
+    def _keep_limits(self, seat: Seat, job: Job, now: float) -> list[float]:
+        """Raise the soft limit, give up at the hard one; when to look again."""
+        message, ran = job.message, now - seat.since
+        if job.hard is not None and ran >= job.hard:
+            self._give_up(seat, job, job.hard)
+            return []
+        wanted = [] if job.hard is None else [seat.since + job.hard]
+        if job.soft is not None and not seat.struck:
+            if ran < job.soft:
+                wanted.append(seat.since + job.soft)
+            elif seat.strike(job, job.soft):
+                logger.warning("Soft time limit (%ss) exceeded for %s[%s]", job.soft, message.name, message.id)
+            else:
+                wanted.append(now + SOFT_AGAIN)
+        return wanted
+
+    def _give_up(self, seat: Seat, job: Job, limit: float) -> None:
+        """Nobody waits for this thread any more."""
+        if not seat.abandon(job):
+            return
+        self.worn_out = True
+        self._seats.remove(seat)
+        self._events.put(Lost(job, "its thread was given up", limit))
+        self._take_seat()
 
     def running(self) -> list[int]:
-        return list(self._running)
+        return [job.message.claim for seat in self._seats if (job := seat.job) is not None]
+
+    def recall(self, claims: Collection[int]) -> list[Job]:
+        found = []
+        for job in self._untaken():
+            if job.message.claim in claims:
+                self.jobs.pop(job.message.claim, None)
+                found.append(job)
+            else:
+                self._waiting.put(job)
+        return found
 
     def withdraw(self) -> list[Job]:
         untaken = self._untaken()
@@ -147,20 +219,21 @@ class ThreadsPool(Pool):
         return found
 
     def close(self) -> None:
-        for _ in self._threads:
+        for _ in self._seats:
             self._waiting.put(None)
 
     def join(self, seconds: float) -> None:
         if self._killed:
             return
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for seat in self._seats:
+            if seat.thread is not None:
+                seat.thread.join(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
         """Threads cannot be killed: what they run is given up here, and ends with the process."""
         self._killed = True
         self.close()
-        for claim in list(self._running):
+        for claim in self.running():
             if (job := self.jobs.get(claim)) is not None:
                 self._events.put(Lost(job, "the worker was stopped"))

@@ -1,0 +1,1 @@
+"""What belongs to other projects: each module asks for its own library."""

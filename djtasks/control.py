@@ -1,0 +1,397 @@
+"""Control: what a person or a program says about tasks that have been called, and to the workers that run them.
+
+A revocation is a row: it is committed first, then the message is looked for. So it holds for a task that is only about
+to be enqueued, for one that comes back as a retry, and across restarts, until REVOCATION_EXPIRES has passed.
+"""
+
+import random
+import signal as signals_of_os
+import time
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import psycopg
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from djtasks import ending, ratelimits, result_actions, stamps, tracer
+from djtasks.calls import check_limit
+from djtasks.conf import settings
+from djtasks.db import claims, notify, revocations, workers
+from djtasks.db import control as commands
+from djtasks.db.connections import CONFLICTS, borrow, open_private
+from djtasks.db.drain import Lent
+from djtasks.exceptions import TaskRevokedError, safe_repr
+from djtasks.ids import as_task_id
+from djtasks.messages import Claimed, Outcome
+from djtasks.requeue import requeue
+from djtasks.routing import known_queues
+from djtasks.states import IGNORED
+
+#: So many messages are ended in one transaction.
+BATCH = 1000
+#: A conflict with another session is tried again so often.
+TRIES = 5
+#: How often replies are looked for, in seconds.
+LOOK_EVERY = 0.02
+#: What has been said of a task that is to be revoked.
+PREVENTED, SIGNALLED, RUNNING, DONE, NOTED, PENDING = "prevented", "signalled", "running", "done", "noted", "pending"
+_NO_ID = "00000000-0000-0000-0000-000000000000"
+TERM = "SIGTERM"
+#: Options of Celery's that mean nothing here.
+_IGNORED = frozenset({"connection", "channel", "callback", "timeout", "limit", "pattern", "matcher", "producer"})
+
+
+class Revoked(dict[str, str]):
+    """What became of each task that was to be revoked, by its id.
+
+    `prevented`: it waited, and is REVOKED now. `signalled`: it runs, and its worker ends it. `running`: it runs, and
+    goes on. `done`: it had ended before. `noted`: nobody knows it yet; it is refused when it comes. `pending`: it is
+    revoked when the transaction that is open here commits.
+    """
+
+    def of(self, *answers: str) -> list[str]:
+        """The ids with one of these answers."""
+        return [task_id for task_id, answer in self.items() if answer in answers]
+
+
+def signal_number(signal: Any) -> int:
+    """The number of a signal: from its name, with or without SIG, or from the number. Raises TypeError, ValueError."""
+    if signal is None:
+        return int(signals_of_os.SIGTERM)
+    if isinstance(signal, bool) or not isinstance(signal, int | str):
+        raise TypeError(f"signal must be the name or the number of a signal, not {safe_repr(signal, 200)}")
+    try:
+        if isinstance(signal, int) or signal.isdecimal():
+            return int(signals_of_os.Signals(int(signal)))
+        name = signal.strip().upper()
+        return int(signals_of_os.Signals[name if name.startswith("SIG") else f"SIG{name}"])
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"there is no signal {safe_repr(signal, 200)} here; name one as SIGTERM, SIGKILL, INT …, or give its number"
+        ) from None
+
+
+def _named(ids: Any) -> dict[str, str]:
+    """The row's id to the caller's own text, of one id or several. Raises TypeError, ValueError."""
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        ids = [ids]
+    found = {}
+    for each in ids:
+        # A result stands for its task.
+        text = getattr(each, "id", each)
+        found[as_task_id(text)] = str(text)
+    return found
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that there is not; what is only a message broker's means nothing."""
+    if unknown := options.keys() - _IGNORED:
+        raise TypeError(f"there is no option {', '.join(sorted(map(repr, unknown)))} here")
+
+
+def _open_transaction() -> BaseDatabaseWrapper | None:
+    """The connection of this thread in whose transaction the caller is, if any."""
+    for alias in (DEFAULT_DB_ALIAS, settings.DATABASE):
+        if (conn := connections[alias]).in_atomic_block:
+            return conn
+    return None
+
+
+class _Order:
+    """One revocation: of tasks, of workflows or of stamps."""
+
+    def __init__(
+        self, ids: Collection[str], roots: Collection[str], stamped: list[stamps.Stamp], terminate: bool, signum: int
+    ) -> None:
+        self.ids = ids
+        self.roots = roots
+        self.stamps = stamped
+        self.terminate = terminate
+        self.signum = signum
+
+    def carry_out(self, by: str = "", conn: Any = None) -> dict[str, str]:
+        """Write it, end what waits, tell who holds the rest; the answer by the row's id."""
+        with open_private("control") if conn is None else nullcontext(conn) as conn:
+            self._write(conn, by)
+            aliases = revocations.aliases(conn, self.ids)
+            ids = {*self.ids, *aliases.values()}
+            if self.stamps:
+                ids |= self._stamped(conn)
+            found = self._end(conn, ids)
+            left = revocations.standings(conn, {*ids, *self.roots}, self.roots)
+            if any(standing.waits for standing in left):
+                # A worker has just given it back.
+                found += self._end(conn, ids)
+                left = revocations.standings(conn, {*ids, *self.roots}, self.roots)
+            answers = dict.fromkeys((message.id for message in found), PREVENTED)
+            owners = set()
+            for standing in left:
+                if standing.owner is not None and standing.pool is not None:
+                    owners.add(standing.owner)
+                    ends = self.terminate and standing.pool == "prefork"
+                    answers[standing.id] = SIGNALLED if ends else RUNNING
+                elif standing.id not in answers:
+                    answers[standing.id] = NOTED if standing.state is None else DONE
+            if owners:
+                revocations.tell(conn, owners)
+            if found:
+                notify.ring_waiters(conn, [message.id for message in found])
+            if over := {task_id for task_id, answer in answers.items() if answer in (PREVENTED, DONE)}:
+                revocations.drop(conn, over)
+        for message in found:
+            tracer.tell_revoked(message, "")
+        for alias, target in aliases.items():
+            answers[alias] = answers[target]
+        return answers
+
+    def _write(self, conn: psycopg.Connection, by: str) -> None:
+        said: dict[str, Any] = {
+            "terminate": self.terminate,
+            "signal": self.signum if self.terminate else None,
+            "seconds": settings.REVOCATION_EXPIRES.total_seconds(),
+            "by": by,
+        }
+        if self.ids:
+            ids = {*self.ids, *revocations.aliases(conn, self.ids).values()}
+            revocations.revoke_tasks(conn, ids, **said)
+        if self.roots:
+            revocations.revoke_roots(conn, self.roots, **said)
+        if self.stamps:
+            revocations.revoke_stamps(conn, self.stamps, **said)
+
+    def _stamped(self, conn: psycopg.Connection) -> set[str]:
+        """The messages that have one of the stamps."""
+        after, found, wanted = _NO_ID, set(), set(self.stamps)
+        while part := revocations.stamped(conn, after):
+            found |= {task_id for task_id, headers in part if not wanted.isdisjoint(stamps.stamps_of(headers))}
+            after = part[-1][0]
+        return found
+
+    def _end(self, conn: psycopg.Connection, ids: Collection[str]) -> list[Claimed]:
+        """End what waits as REVOKED."""
+        ordered = sorted({*ids, *self.roots})
+        found: list[Claimed] = []
+        for start in range(0, len(ordered), BATCH):
+            part = ordered[start : start + BATCH]
+            found += end_waiting(conn, part, [root for root in part if root in self.roots])
+        return found
+
+
+def end_waiting(conn: psycopg.Connection, ids: Collection[str], roots: Collection[str] = ()) -> list[Claimed]:
+    """End the waiting messages of these tasks and workflows as REVOKED, in one transaction of its own.
+
+    Nobody is rung or told.
+    """
+    for left in reversed(range(TRIES)):
+        owner = random.getrandbits(62) | 1
+        try:
+            with conn.transaction():
+                found = revocations.take(conn, owner, 1, ids, roots)
+                if found:
+                    ending.end(conn, owner, [tracer.failure(each, TaskRevokedError("revoked")) for each in found], None)
+            return found
+        except CONFLICTS:
+            if not left:
+                raise
+    return []
+
+
+def _revoke(order: _Order, names: Mapping[str, str], immediately: bool) -> Revoked:
+    """Carry out an order, now or at the commit."""
+    conn = None if immediately else _open_transaction()
+    if conn is not None:
+        # A commit that a test only plays leaves the transaction open, and nobody else sees what is in it.
+        conn.on_commit(lambda: order.carry_out(conn=Lent(borrow()) if borrow().in_atomic_block else None) and None)
+        return Revoked(dict.fromkeys(names.values(), PENDING))
+    answers = order.carry_out()
+    said = Revoked({text: answers.pop(task_id, NOTED) for task_id, text in names.items()})
+    said.update(answers)
+    return said
+
+
+def revoke(
+    task_id: Any,
+    destination: Collection[str] | None = None,
+    terminate: bool = False,
+    signal: str | int | None = TERM,
+    *,
+    workflow: bool = False,
+    immediately: bool = False,
+    reply: bool = False,
+    **options: Any,
+) -> Any:
+    """Let tasks not run: `task_id` is an id, a result, or several of them. Returns a `Revoked`: what became of each.
+
+    A task that waits is REVOKED at once. One that runs goes on, unless `terminate` is true: then its worker ends the
+    process it runs in with `signal`, and with SIGKILL half a second later. With `workflow` each id is that of a whole
+    workflow's first task, and means all that came and will come of it. Inside `atomic()` it happens after the commit,
+    unless `immediately` is true. With `reply` the answer has Celery's shape, `[{node: {"ok": text}}]`.
+
+    Revocations hold for all workers, so `destination` only chooses whose replies are shown. Raises TypeError and
+    ValueError for a malformed id or an unknown signal.
+    """
+    _check(options)
+    signum = signal_number(signal)
+    names = _named(task_id)
+    order = _Order(
+        () if workflow else list(names), list(names) if workflow else (), [], terminate=bool(terminate), signum=signum
+    )
+    said = _revoke(order, names, immediately) if names else Revoked()
+    return _replies(said, terminate, destination) if reply else said
+
+
+def terminate(
+    task_id: Any, destination: Collection[str] | None = None, signal: str | int | None = TERM, **options: Any
+) -> Any:
+    """`revoke` with `terminate=True`."""
+    return revoke(task_id, destination, True, signal, **options)
+
+
+def revoke_by_stamped_headers(
+    headers: Any,
+    destination: Collection[str] | None = None,
+    terminate: bool = False,
+    signal: str | int | None = TERM,
+    *,
+    immediately: bool = False,
+    reply: bool = False,
+    **options: Any,
+) -> Any:
+    """Let tasks not run that have one of these stamps: `{name: value or values}`, or a list of `"name=value"`.
+
+    It holds for tasks that come later, too. Returns a `Revoked` of the tasks that are there now. Raises as `revoke`.
+    """
+    _check(options)
+    order = _Order((), (), stamps.wanted(headers), bool(terminate), signal_number(signal))
+    said = _revoke(order, {}, immediately)
+    if not reply:
+        return said
+    how = (
+        "revoked"
+        if said.of(SIGNALLED)
+        else "were not terminated"
+        if terminate
+        else "flagged as revoked, but not terminated"
+    )
+    return [{name: {"ok": f"headers {headers} {how}"}} for name in _nodes(destination)]
+
+
+def _nodes(destination: Collection[str] | None) -> list[str]:
+    with open_private("control") as conn:
+        names = sorted({peer.name for peer in workers.peers(conn)})
+    return [name for name in names if destination is None or name in destination]
+
+
+def _replies(said: Revoked, terminate: bool, destination: Collection[str] | None) -> list[dict[str, Any]]:
+    """What Celery's workers would answer."""
+    if terminate:
+        hit = said.of(SIGNALLED, RUNNING)
+        text = f"terminate: {', '.join(hit)}" if hit else "terminate: tasks unknown"
+    else:
+        text = f"tasks {set(said)} flagged as revoked"
+    return [{name: {"ok": text}} for name in _nodes(destination)]
+
+
+def purge(queues: Collection[str] | None = None, connection: Any = None) -> int:
+    """Throw away what waits in these queues (None: all declared ones), now or for later; returns how many tasks."""
+    wanted = tuple(known_queues() if queues is None else queues)
+    count = 0
+    with open_private("control") as conn:
+        while found := purge_batch(conn, random.getrandbits(62) | 1, wanted):
+            count += found
+    return count
+
+
+def purge_batch(conn: psycopg.Connection, owner: int, queues: Collection[str]) -> int:
+    """End a batch of waiting messages without running them, and without a result; returns how many."""
+    with conn.transaction():
+        found = claims.claim_waiting(conn, owner, 1, queues)
+        if found:
+            ending.end(conn, owner, [Outcome(each.claim, each.id, IGNORED, store=False) for each in found], None)
+    return len(found)
+
+
+# -- commands -----------------------------------------------------------------------------------------------------
+
+Replies = list[dict[str, dict[str, Any]]]
+
+
+def broadcast(
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    destination: Collection[str] | None = None,
+    reply: bool = False,
+    timeout: float = 1.0,
+    limit: int | None = None,
+    **options: Any,
+) -> Replies | None:
+    """Tell workers something, all or those of these names; at once, whatever transaction is open here.
+
+    With `reply` waits until all that live have answered, or `limit` of them, `timeout` seconds at the most; returns
+    `[{node: answer}]`.
+    """
+    _check(options)
+    if isinstance(destination, str):
+        raise TypeError("destination must be a list of the names of nodes, not a text")
+    with open_private("control") as conn:
+        number = commands.send(conn, command, arguments or {}, destination, seconds=max(30.0, timeout))
+        asked = len(set(commands.ring(conn, destination, settings.WORKER_DEAD_AFTER)))
+        if not reply:
+            return None
+        deadline = time.monotonic() + timeout
+        while True:
+            answers = commands.replies(conn, number)
+            if len(answers) >= (asked if limit is None else min(asked, limit)) or time.monotonic() >= deadline:
+                return [{worker: body} for worker, body in answers]
+            time.sleep(LOOK_EVERY)
+
+
+def ping(destination: Collection[str] | None = None, timeout: float = 1.0, **options: Any) -> Replies:
+    """Which workers are there: `[{node: {"ok": "pong"}}]`."""
+    return broadcast("ping", None, destination, reply=True, timeout=timeout, **options) or []
+
+
+def rate_limit(
+    task_name: str, rate_limit: str | float | None, destination: Collection[str] | None = None, **options: Any
+) -> Replies | None:
+    """Let workers start no more than so many of a task's runs, "10/m" say, until they end; 0 or None: any number.
+
+    Raises ValueError for a rate that cannot be read.
+    """
+    ratelimits.parse(rate_limit)
+    return broadcast("rate_limit", {"task_name": task_name, "rate_limit": rate_limit}, destination, **options)
+
+
+def time_limit(
+    task_name: str,
+    soft: float | None = None,
+    hard: float | None = None,
+    destination: Collection[str] | None = None,
+    **options: Any,
+) -> Replies | None:
+    """Set a task's own time limits, in seconds, in workers until they end; None: the worker's. Raises ValueError."""
+    check_limit(soft, "soft")
+    check_limit(hard, "hard")
+    if soft is not None and hard is not None and soft > hard:
+        raise ValueError(f"soft ({soft}) must not be above hard ({hard})")
+    return broadcast("time_limit", {"task_name": task_name, "soft": soft, "hard": hard}, destination, **options)
+
+
+class Control:
+    """`app.control`."""
+
+    revoke = staticmethod(revoke)
+    terminate = staticmethod(terminate)
+    revoke_by_stamped_headers = staticmethod(revoke_by_stamped_headers)
+    rate_limit = staticmethod(rate_limit)
+    time_limit = staticmethod(time_limit)
+    requeue = staticmethod(requeue)
+    purge = staticmethod(purge)
+    discard_all = staticmethod(purge)
+    broadcast = staticmethod(broadcast)
+    ping = staticmethod(ping)
+
+
+result_actions.hand_over(revoke, revoke_by_stamped_headers)
