@@ -6,6 +6,7 @@ already; DJTASKS_TEST_SERVER chooses which of the machine's servers to start (se
 
 import os
 import platform
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,10 @@ from django.db import connections
 
 from testproject.postgres.cluster import version_of
 from tests.servers import Server, binaries_of, chosen
+
+# Whoever runs the tests in the background has them ignore Ctrl-C, and all processes that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: A server that somebody else runs; read before the tests put their own in its place.
 OUTSIDE = os.environ.get("DATABASE_URL", "")

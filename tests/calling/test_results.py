@@ -24,12 +24,12 @@ from tests.calling.conftest import Configure, work
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@shared_task(name="shop.echo")
+@shared_task(name="results.echo")
 def echo(x: Any = None) -> Any:
     return x
 
 
-@shared_task(name="shop.fail")
+@shared_task(name="results.fail")
 def fail(text: str = "no") -> None:
     raise LookupError(text)
 
@@ -49,7 +49,7 @@ def test_a_result_needs_an_id() -> None:
 
 def test_making_a_result_asks_nothing_of_the_database() -> None:
     with CaptureQueriesContext(connection) as queries:
-        result: AsyncResult[Any] = AsyncResult("x", task_name="shop.echo")
+        result: AsyncResult[Any] = AsyncResult("x", task_name="results.echo")
         assert (str(result), result.id, result.task_id, repr(result)) == ("x", "x", "x", "<AsyncResult: x>")
         assert result == AsyncResult("x")
         assert result == "x"
@@ -62,7 +62,7 @@ def test_making_a_result_asks_nothing_of_the_database() -> None:
 
 
 def test_a_task_gives_results_that_know_its_name() -> None:
-    assert echo.AsyncResult("nightly").name == "shop.echo"
+    assert echo.AsyncResult("nightly").name == "results.echo"
 
 
 # -- what is known ------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_an_unknown_id_is_pending_and_does_not_exist() -> None:
 def test_a_waiting_task_is_pending_and_exists_and_tells_what_it_is() -> None:
     result = echo.apply_async((5,), queue="slow")
     assert (result.state, result.ready(), result.exists()) == ("PENDING", False, True)
-    assert (result.name, result.queue, result.retries, result.worker) == ("shop.echo", "slow", 0, None)
+    assert (result.name, result.queue, result.retries, result.worker) == ("results.echo", "slow", 0, None)
     assert (result.args, result.kwargs, result.result) == ([5], {}, None)
 
 
@@ -87,7 +87,7 @@ def test_a_success_tells_its_result_and_when_and_where() -> None:
     work()
     assert (result.state, result.ready(), result.successful(), result.failed()) == ("SUCCESS", True, True, False)
     assert result.result == result.info == result.get() == {"a": datetime(2030, 1, 1, tzinfo=UTC)}
-    assert (result.name, result.queue, result.worker, result.retries) == ("shop.echo", "celery", "celery@test", 0)
+    assert (result.name, result.queue, result.worker, result.retries) == ("results.echo", "celery", "celery@test", 0)
     assert result.date_done is not None
     assert abs(result.date_done - datetime.now(UTC)) < timedelta(minutes=5)
     assert (result.args, result.kwargs, result.traceback) == (None, None, None)
@@ -155,7 +155,7 @@ def test_what_has_ended_is_read_once() -> None:
             5,
             5,
             True,
-            "shop.echo",
+            "results.echo",
         )
     assert len(queries) == 1
 

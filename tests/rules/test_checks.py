@@ -15,7 +15,7 @@ from django.db.utils import ConnectionHandler
 
 from djtasks import checks
 from djtasks.checks import check_deployment, check_settings
-from djtasks.registry import TaskRegistry
+from djtasks.registry import TaskRegistry, tasks
 from djtasks.serializers.optional import library
 from djtasks.task import Task
 from testproject.postgres.shared import CHECKOUT
@@ -32,6 +32,13 @@ def databases(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     give(default=POSTGRES)
     return give
+
+
+@pytest.fixture(autouse=True)
+def _no_tasks_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the settings are looked at, and what a test registers itself."""
+    for name in list(tasks):
+        monkeypatch.delitem(tasks, name)
 
 
 def ids(settings: LazySettings, **values: Any) -> list[str | None]:
