@@ -19,7 +19,7 @@ from typing import (
     overload,
 )
 
-from djtasks import appstate, keys
+from djtasks import appstate, keys, retrying
 from djtasks.calls import check_limit
 from djtasks.registry import check_name, tasks
 from djtasks.task import Task
@@ -221,6 +221,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
         if near := difflib.get_close_matches(option, _OPTIONS, n=1, cutoff=0.85):
             warnings.warn(f"a task has no option {option!r}; did you mean {near[0]!r}?", RuntimeWarning, stacklevel=4)
     keys.check_options(options)
+    retrying.check_options(options)
     for option in ("time_limit", "soft_time_limit"):
         # 0 is none, as in the settings.
         if (limit := options.get(option)) != 0:

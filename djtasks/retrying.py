@@ -10,7 +10,7 @@ from djtasks import calls, masking
 from djtasks.arguments import anew
 from djtasks.current import Frame
 from djtasks.einfo import hide_frames_of
-from djtasks.exceptions import MaxRetriesExceededError, Retry
+from djtasks.exceptions import MaxRetriesExceededError, Retry, safe_repr
 from djtasks.messages import Again, Claimed
 from djtasks.payload import pack_call
 from djtasks.routing import route
@@ -141,3 +141,25 @@ def _when(again: Again) -> float | datetime | None:
         return datetime.fromtimestamp(again.eta, UTC)
     delay = again.countdown
     return int(delay) if delay is not None and delay == int(delay) else delay
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError or ValueError, at a task's definition, for options about failures that would fail its runs."""
+    for option in ("autoretry_for", "dont_autoretry_for", "throws"):
+        if (classes := options.get(option)) is None:
+            continue
+        for each in classes if isinstance(classes, tuple | list | set | frozenset) else (classes,):
+            if not (isinstance(each, type) and issubclass(each, BaseException)):
+                raise TypeError(f"{option} must be exception classes, not {safe_repr(each)}")
+    for option in ("max_retries", "default_retry_delay", "retry_backoff", "retry_backoff_max"):
+        value = options.get(option)
+        if value is None or (option == "retry_backoff" and isinstance(value, bool)):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{option} must be a number, not {safe_repr(value)}")
+        if not value >= 0:
+            raise ValueError(f"{option} must be 0 or more, not {value!r}")
+    if not isinstance(options.get("retry_kwargs") or {}, Mapping):
+        raise TypeError(
+            f"retry_kwargs must be the keyword arguments of retry(), not {safe_repr(options['retry_kwargs'])}"
+        )

@@ -220,7 +220,9 @@ class Claimer:
         self.governor.look(conn)
         interval = settings.WORKER_POLL_INTERVAL * random.uniform(0.75, 1.25)
         due = min([each for each in dues if each is not None], default=interval)
-        self.poll_at = time.monotonic() + max(SOONEST, min(interval, due))
+        # A name's next start is as good a reason to look as a time that comes.
+        now = time.monotonic()
+        self.poll_at = max(now + SOONEST, min(now + min(interval, due), self.governor.next_at()))
         self._rings_polled = rings
 
     def _admit(self, conn: psycopg.Connection, limited: Mapping[str, str]) -> list[str]:

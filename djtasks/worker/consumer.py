@@ -83,6 +83,7 @@ class Consumer:
         """Start the pool and watch what may wake us."""
         self.beat_at = since_boot()
         self.selector.register(self._wake, selectors.EVENT_READ, self._drain_wake)
+        self.pool.tell_now = self._tell_now
         self.pool.start(self.selector)
         self.promises.check_tasks()
         self.database.attempt(self.commands.start)
@@ -323,6 +324,10 @@ class Consumer:
         logger.warning("Task %s[%s] is revoked and was terminated (%d)", message.name, message.id, signum)
         outcome = tracer.failure(message, TaskRevokedError("terminated"))
         self.completer.add(outcome, lambda: self.hooks.ended(message, outcome, True, signum))
+
+    def _tell_now(self, progress: Progress) -> None:
+        self.completer.report(progress)
+        self.database.attempt(self.completer.flush)
 
     def release_unstarted(self) -> None:
         """Give back what has not begun."""

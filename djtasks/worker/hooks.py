@@ -112,7 +112,7 @@ class Hooks:
             einfo = ExceptionInfo(error)
             told = (error, request.id, request.args, request.kwargs, einfo)
             tell(frame, task.on_failure, *as_many_as_fit(task.on_failure, told))
-            tell(frame, task.after_return, FAILURE, error, request.id, request.args, request.kwargs, None)
+            tell(frame, task.after_return, FAILURE.value, error, request.id, request.args, request.kwargs, None)
             if signals.task_failure.receivers:
                 send_failure(frame, einfo)
         finally:

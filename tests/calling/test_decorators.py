@@ -255,3 +255,25 @@ def test_the_public_names_win_over_the_modules_of_the_same_name() -> None:
 
 def test_all_public_names_are_listed() -> None:
     assert python("import djtasks; print(set(djtasks.__all__) <= set(dir(djtasks)))") == "True"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"autoretry_for": (5,)}, TypeError, "autoretry_for must be exception classes, not 5"),
+        ({"throws": "x"}, TypeError, "throws must be exception classes, not 'x'"),
+        ({"dont_autoretry_for": int}, TypeError, "dont_autoretry_for must be exception classes"),
+        ({"max_retries": "x"}, TypeError, "max_retries must be a number, not 'x'"),
+        ({"max_retries": -1}, ValueError, "max_retries must be 0 or more, not -1"),
+        ({"default_retry_delay": -4}, ValueError, "default_retry_delay must be 0 or more"),
+        ({"retry_backoff": "x"}, TypeError, "retry_backoff must be a number"),
+        ({"retry_backoff_max": float("nan")}, ValueError, "retry_backoff_max must be 0 or more"),
+        ({"retry_kwargs": 5}, TypeError, r"retry_kwargs must be the keyword arguments of retry\(\), not 5"),
+    ],
+)
+def test_an_option_about_failures_that_no_run_could_heed_is_refused_at_the_definition(
+    options: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        shared_task(name="shop.bad", **options)(lambda: None)
+    assert "shop.bad" not in tasks

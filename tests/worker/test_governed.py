@@ -45,6 +45,15 @@ def test_a_rate_is_kept_and_spaced_evenly(workers: Workers, audit: Audit) -> Non
     assert sorted(audit.numbers()) == list(range(60))
 
 
+def test_the_first_gap_after_an_idle_time_is_as_even_as_the_others(workers: Workers, audit: Audit) -> None:
+    workers.start("-c", "2", **OPTIONS, WORKER_POLL_INTERVAL=60)
+    wait_until(lambda: query("SELECT 1 FROM djtasks_worker WHERE idle") != [], "the worker sleeps")
+    for number in range(4):
+        limited.twenty_a_second.delay(number)
+    wait_until(lambda: not left(), "all have run", 10)
+    assert len(times(audit)) == 4
+
+
 def test_each_worker_has_a_rate_of_its_own(workers: Workers, audit: Audit) -> None:
     for _ in range(2):
         workers.start("-c", "1", **OPTIONS)

@@ -45,7 +45,12 @@ def lost(message: Claimed) -> Any:
     return tracer.failure(message, WorkerLostError("gone"))
 
 
-def test_where_nobody_wants_to_know_no_thread_is_started(hooks: Hooks, message: Claimed) -> None:
+def test_where_nobody_wants_to_know_no_thread_is_started(
+    hooks: Hooks, message: Claimed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Those of other tests' modules.
+    for signal in (signals.task_failure, signals.task_revoked):
+        monkeypatch.setattr(signal, "receivers", [])
     hooks.ended(message, lost(message))
     hooks.ended(message, tracer.failure(message, TaskRevokedError("expired")))
     hooks.failed(message, lost(message))

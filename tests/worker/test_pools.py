@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.worker.running import RunningWorker, Workers, ended, error, query, value
+from tests.worker.running import Gate, RunningWorker, Workers, ended, error, query, value, wait_until
 from tests.worker_app import tasks
 
 SLOTS = {"threads": "4", "solo": "1"}
@@ -31,6 +31,13 @@ def test_an_idle_one_is_rung(worker: RunningWorker, pool: str, shared: Workers) 
         result = tasks.noted.apply_async(queue=pool)
         ended(result)
         assert shared.audit.lines("ran", result)[0]["time"] - asked < 1.0
+
+
+def test_a_state_of_the_tasks_own_can_be_read_while_it_runs(worker: RunningWorker, pool: str, gate: Gate) -> None:
+    result = tasks.halfway.apply_async([str(gate)], queue=pool)
+    wait_until(lambda: result.state == "HALFWAY", "the state is stored")
+    gate.open()
+    assert value(result) == "done"
 
 
 def test_it_ends_many_calls_exactly_once(worker: RunningWorker, pool: str, shared: Workers) -> None:

@@ -7,7 +7,7 @@ messages and hands back events, and the consumer says what they mean for the tab
 import math
 import selectors
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from djtasks.messages import Claimed, Outcome, Progress
@@ -92,6 +92,8 @@ class Pool(ABC):
         #: At most so many messages a slot, however fast they are; 0 for no bound but the pace.
         self.prefetch_multiplier = prefetch_multiplier
         self.pace = Pace()
+        #: Stores a state at once, for a pool that runs tasks in the consumer's own thread.
+        self.tell_now: Callable[[Progress], None] | None = None
         #: It has given up what it cannot end: the worker's process is to be replaced.
         self.worn_out = False
 

@@ -94,7 +94,11 @@ class SoloPool(Pool):
         self._events.append(outcome)
 
     def _report(self, progress: Progress) -> None:
-        self._events.append(progress)
+        # The thread that would write it is this one: nobody would see it before the task's end.
+        if self.tell_now is not None:
+            self.tell_now(progress)
+        else:
+            self._events.append(progress)
 
     def tend(self, now: float) -> float | None:
         """At once, while a job waits."""
