@@ -45,6 +45,7 @@ class ResultAdmin(Requeues, PagedAdmin):
         return payload.with_traceback(payload.bounded(queryset, "result", "body"))
 
     def details(self, request: HttpRequest, row: Any) -> Mapping[str, str]:
+        """The decoded value and payload of one result, by the name of the field, as escaped text."""
         outcome = payload.stored(row, "result", row.content_type, row.content_encoding)
         body = payload.stored(row, "body", row.body_content_type, row.body_content_encoding)
         args, kwargs = payload.arguments(body, row.headers_start)
