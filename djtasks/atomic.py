@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from djtasks import ending, rings
 from djtasks.conf import settings
 from djtasks.current import Frame
-from djtasks.db import finish
+from djtasks.db import finish, notify
 from djtasks.db.connections import CONFLICTS
 from djtasks.einfo import hide_frames_of
 from djtasks.exceptions import FATAL, Ignore, ImproperlyConfigured, Reject, Retry, safe_repr
@@ -137,11 +137,14 @@ def _note_commit(frame: Frame) -> None:
 
 def _end(frame: Frame, owner: int, outcome: Outcome, conn: BaseDatabaseWrapper) -> None:
     """The last statements of the transaction. Raises Refused when the fence no longer holds."""
-    if not ending.end(conn, owner, [outcome], frame.request.hostname):
+    done = ending.end(conn, owner, [outcome], frame.request.hostname)
+    if not done.accepted:
         raise Refused(f"the message of task {outcome.id} is no longer this worker's")
-    if successors := ending.successors_of([outcome], [outcome.id]):
-        rings.ring_later(conn, successors)
-        rings.admit_later(conn, successors)
+    if done.successors:
+        rings.ring_later(conn, done.successors)
+        rings.admit_later(conn, done.successors)
+    if done.fallen:
+        conn.on_commit(functools.partial(notify.ring_waiters, conn, done.fallen), robust=True)
 
 
 def _in_doubt(error: BaseException) -> bool:

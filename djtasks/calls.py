@@ -100,12 +100,14 @@ class CallOptions(TypedDict, total=False):
     #: The names of the options that are stamps.
     stamped_headers: Sequence[str] | None
     stamps: Mapping[str, Any] | None
-    # Workflows, which are still to come.
+    #: What follows in its chain: signatures, the next one last. Workflows write it, and the next two.
     chain: Any
-    chord: Any
+    #: The id of the chord that waits for its end, and which part of it this is.
+    chord: str | None
+    part: int | None
+    replaced_task_nesting: int
 
 
-_CANVAS = frozenset({"chain", "chord"})
 #: Options that become `request.properties`.
 PROPERTIES = (
     "app_id",
@@ -131,26 +133,20 @@ _SAID = (
 _IDS = ("root_id", "parent_id")
 _LINKS = ("link", "link_error", "callback")
 _STAMPS = ("stamped_headers", "stamps")
+_FLOW = ("group_id", "group_index", "chain", "replaced_task_nesting")
 _HEADER_OPTIONS = frozenset(
-    {*_SAID, *PROPERTIES, *_LINKS, *_STAMPS, "headers", "time_limit", "soft_time_limit", "group_id", "group_index"}
+    {*_SAID, *PROPERTIES, *_LINKS, *_STAMPS, *_FLOW, "headers", "time_limit", "soft_time_limit"}
 )
-#: "hooked" is our own: the names of the headers that hooks have added.
-_OPTIONS = frozenset({*CallOptions.__annotations__, "hooked"}) - _CANVAS
+#: Our own: "hooked" are the names of the headers that hooks have added, "periodic" the number of a periodic task.
+_OPTIONS = frozenset({*CallOptions.__annotations__, "hooked", "periodic"})
 
 
 def check(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that there is not, NotSupportedYet for one that is still to come."""
+    """Raise TypeError for an option that there is not."""
     if _OPTIONS.issuperset(options):
         return
     stamps = options.get("stamped_headers") or ()
     for name in options.keys() - _OPTIONS:
-        if name in _CANVAS:
-            if options[name] is not None and options[name] != []:
-                raise NotSupportedYet(
-                    f"the option {name!r} belongs to workflows, which djtasks does not have yet;"
-                    " give what is to follow as link="
-                )
-            continue
         if name in stamps:
             continue
         near = difflib.get_close_matches(name, _OPTIONS, n=1)
@@ -306,7 +302,7 @@ def headers(options: Mapping[str, Any], task: Any, frame: Frame | None, own_id: 
     return dumps(said, "json")[1].decode() if said else None
 
 
-_MORE = frozenset({*_LINKS, *_STAMPS, "group_id", "group_index"})
+_MORE = frozenset({*_LINKS, *_STAMPS, *_FLOW})
 
 
 def _say_more(said: dict[str, Any], options: Mapping[str, Any]) -> None:
@@ -321,6 +317,10 @@ def _say_more(said: dict[str, Any], options: Mapping[str, Any]) -> None:
         said["group"] = group
     if (index := options.get("group_index")) is not None:
         said["group_index"] = index
+    if chain := options.get("chain"):
+        said["chain"] = list(chain)
+    if nesting := options.get("replaced_task_nesting"):
+        said["replaced_task_nesting"] = nesting
     if names := options.get("stamped_headers"):
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise TypeError(f"stamped_headers must be a list of names, not {safe_repr(names, 200)}")
@@ -338,8 +338,6 @@ def _signatures(options: Mapping[str, Any], option: str) -> list[Any]:
         if not isinstance(each, Mapping) or not isinstance(each.get("task"), str):
             what = f"; write {each.name}.s()" if hasattr(each, "apply_async") and hasattr(each, "name") else ""
             raise TypeError(f"{option} takes signatures, not {safe_repr(each, 200)}{what}")
-        if each.get("subtask_type") is not None:
-            raise NotSupportedYet(f"{option} takes signatures of tasks; chains, groups and chords are still to come")
         check(each.get("options") or {})
     return found
 

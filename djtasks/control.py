@@ -182,15 +182,17 @@ class _Order:
 def end_waiting(conn: psycopg.Connection, ids: Collection[str], roots: Collection[str] = ()) -> list[Claimed]:
     """End the waiting messages of these tasks and workflows as REVOKED, in one transaction of its own.
 
-    Nobody is rung or told.
+    Of their ends nobody is rung or told; of what follows them, everybody.
     """
     for left in reversed(range(TRIES)):
         owner = random.getrandbits(62) | 1
         try:
             with conn.transaction():
                 found = revocations.take(conn, owner, 1, ids, roots)
-                if found:
-                    ending.end(conn, owner, [tracer.failure(each, TaskRevokedError("revoked")) for each in found], None)
+                ends = [tracer.failure(each, TaskRevokedError("revoked")) for each in found]
+                done = ending.end(conn, owner, ends, None) if found else None
+            if done is not None:
+                ending.tell(conn, done)
             return found
         except CONFLICTS:
             if not left:
@@ -308,8 +310,10 @@ def purge_batch(conn: psycopg.Connection, owner: int, queues: Collection[str]) -
     """End a batch of waiting messages without running them, and without a result; returns how many."""
     with conn.transaction():
         found = claims.claim_waiting(conn, owner, 1, queues)
-        if found:
-            ending.end(conn, owner, [Outcome(each.claim, each.id, IGNORED, store=False) for each in found], None)
+        ends = [Outcome(each.claim, each.id, IGNORED, store=False) for each in found]
+        done = ending.end(conn, owner, ends, None) if found else None
+    if done is not None:
+        ending.tell(conn, done)
     return len(found)
 
 

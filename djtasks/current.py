@@ -195,6 +195,8 @@ def context_of(message: Claimed, args: Any, kwargs: Any, hostname: str) -> Conte
         request.eta = _shown(message.eta)
     if message.expires is not None:
         request.expires = _shown(message.expires)
+    if message.chord is not None:
+        request.chord = message.chord
     if message.headers is not None:
         _take_headers(request, _read_headers(message.headers))
     return request

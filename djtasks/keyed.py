@@ -117,7 +117,9 @@ def _replace(conn: Connection, keys: set[str]) -> None:
         Outcome(each.claim, each.id, REVOKED.value, body, content_type, encoding, store=_stored(each), keep=True)
         for each in taken
     ]
-    ending.end(speaking_arrays(conn), owner, outcomes, None)
+    speaking = speaking_arrays(conn)
+    done = ending.end(speaking, owner, outcomes, None)
+    ending.tell(speaking, done)
     notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
 
 

@@ -36,6 +36,43 @@ class Message(NamedTuple):
     limit_key: str | None = None
     #: The workflow: the id of the call that everything began with; None for one that is a beginning itself.
     root_id: str | None = None
+    #: The id of the row of the task that it came of.
+    parent_id: str | None = None
+    #: The id of the group that it is of.
+    group_id: str | None = None
+    #: The chord that waits for its end, and the number of its part there.
+    chord: str | None = None
+    part: int | None = None
+    #: The periodic task that it is a run of.
+    periodic: int | None = None
+
+
+class Chord(NamedTuple):
+    """A body that waits for the parts of its header; its row is written with the messages of the header."""
+
+    #: The id of the header's group.
+    id: str
+    #: How many parts there are, 1 at least.
+    size: int
+    #: The body's signature, frozen, as JSON.
+    body: str
+    #: The id of the task that the body will be.
+    body_id: str | None = None
+    root_id: str | None = None
+
+
+class Fallen(NamedTuple):
+    """A task that never runs, because what it stands behind has not succeeded: it ends as that did."""
+
+    id: str
+    name: str
+    queue: str = ""
+    root_id: str | None = None
+    parent_id: str | None = None
+    group_id: str | None = None
+    #: The chord that waits for its end, and the number of its part there.
+    chord: str | None = None
+    part: int | None = None
 
 
 class Claimed(NamedTuple):
@@ -66,6 +103,9 @@ class Claimed(NamedTuple):
     expired: bool = False
     #: The database knows of revocations: look whether this is one before it begins.
     suspect: bool = False
+    #: The chord that waits for its end, and the number of its part there.
+    chord: str | None = None
+    part: int | None = None
 
 
 class Again(NamedTuple):
@@ -112,6 +152,12 @@ class Outcome(NamedTuple):
     dead: str | None = None
     #: Messages (as tuples) that are written in the transaction of the finish.
     successors: tuple[tuple[Any, ...], ...] = ()
+    #: Chords (as tuples) whose headers are among the successors, written with them.
+    opened: tuple[tuple[Any, ...], ...] = ()
+    #: What never runs now (`Fallen`, as tuples): each ends with this one's state, exception and traceback.
+    fallen: tuple[tuple[Any, ...], ...] = ()
+    #: Its place in its chord is one of its successors' from now on.
+    replaced: bool = False
     #: The message is gone already, with everything that belongs to its end.
     finished: bool = False
     #: The exception's class and text, where an e-mail about the failure is wanted.

@@ -135,7 +135,9 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
         task_id, said = new_task_id(), calls.lineage(frame)
         content_type, encoding, body = pack_call(name, args, kwargs, serializer, compression, task_id, said)
         message = Message(task_id, name, queue, body, content_type, encoding, priority, None, None, None, None, 0, said)
-        return message if frame is None else message._replace(root_id=_root(options, frame))
+        if frame is not None:
+            message = message._replace(root_id=_root(options, frame), parent_id=_parent(options, frame))
+        return message
     countdown, eta = calls.start(get("countdown"), get("eta"))
     expires = get("expires")
     expires_in, expires_at = calls.expiry(task.expires if expires is None and task is not None else expires, name)
@@ -160,6 +162,11 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
         own_keys.on_conflict,
         own_keys.limit,
         _root(options, frame),
+        _parent(options, frame),
+        None if (group := get("group_id")) is None else as_task_id(group),
+        get("chord"),
+        get("part"),
+        get("periodic"),
     )
 
 
@@ -169,6 +176,14 @@ def _root(options: Options, frame: Frame | None) -> str | None:
     if root is None and frame is not None:
         root = frame.request.root_id or frame.request.id
     return None if root is None else as_task_id(root)
+
+
+def _parent(options: Options, frame: Frame | None) -> str | None:
+    """The id of the row that this call came of."""
+    parent = options.get("parent_id")
+    if parent is None and frame is not None:
+        parent = frame.request.id
+    return None if parent is None else as_task_id(parent)
 
 
 def _identity(own: Any) -> tuple[str, str | None]:

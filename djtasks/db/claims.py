@@ -19,7 +19,7 @@ CLAIMED: LiteralString = """
     m.body, m.content_type, m.content_encoding, m.headers,
     extract(epoch FROM m.eta)::float8, extract(epoch FROM m.expires)::float8, extract(epoch FROM m.created)::float8,
     m.limit_key, m.redelivered, coalesce(m.expires <= statement_timestamp(), false),
-    EXISTS (SELECT FROM djtasks_revocation)
+    EXISTS (SELECT FROM djtasks_revocation), m.chord::text, m.part
 """
 
 

@@ -30,6 +30,7 @@ FINISH: LiteralString = """
         WHERE m.id = ended.id AND m.owner = %(owner)s AND m.claim = ended.claim
         RETURNING
             m.id, m.claim, m.created, m.retries, m.priority, m.name, m.queue,
+            m.root_id, m.parent_id, m.group_id, m.periodic,
             ended.state, ended.content_type, ended.content_encoding, ended.result, ended.traceback, ended.store,
             ended.started,
             CASE WHEN ended.keep THEN m.headers END AS headers,
@@ -39,19 +40,23 @@ FINISH: LiteralString = """
     ), stored AS (
         INSERT INTO djtasks_result (
             id, owner, claim, created, started, done, retries, priority, state, name, queue, worker,
+            root_id, parent_id, group_id, periodic,
             content_type, content_encoding, result, traceback, headers, body, body_content_type, body_content_encoding
         )
         SELECT
             id, %(owner)s, claim, created, CASE WHEN started > 0 THEN to_timestamp(started) END,
             statement_timestamp(), retries, priority, state, name, queue, %(worker)s,
+            root_id, parent_id, group_id, periodic,
             content_type, content_encoding, result, traceback, headers, body, body_content_type, body_content_encoding
         FROM gone
         WHERE store
         ON CONFLICT (id) DO UPDATE SET
             owner = excluded.owner, claim = excluded.claim, started = excluded.started, done = excluded.done,
             retries = excluded.retries, priority = excluded.priority, state = excluded.state, name = excluded.name,
-            queue = excluded.queue, worker = excluded.worker, content_type = excluded.content_type,
-            content_encoding = excluded.content_encoding, result = excluded.result, traceback = excluded.traceback,
+            queue = excluded.queue, worker = excluded.worker, root_id = excluded.root_id,
+            parent_id = excluded.parent_id, group_id = excluded.group_id, periodic = excluded.periodic,
+            content_type = excluded.content_type, content_encoding = excluded.content_encoding,
+            result = excluded.result, traceback = excluded.traceback,
             headers = excluded.headers, body = excluded.body, body_content_type = excluded.body_content_type,
             body_content_encoding = excluded.body_content_encoding
         WHERE djtasks_result.done IS NULL
@@ -62,6 +67,54 @@ FINISH: LiteralString = """
     )
     SELECT id::text FROM gone
 """
+
+
+#: What counts a part of a chord: its row is there once, and so counts once. The chord's row is locked at the very end,
+#: for the commit alone.
+_PARTS: LiteralString = """
+    ), part AS (
+        INSERT INTO djtasks_part (chord, part, task, failed, content_type, content_encoding, result)
+        SELECT
+            gone.chord, gone.part, gone.id, gone.state NOT IN ('SUCCESS', 'IGNORED'),
+            gone.content_type, gone.content_encoding, gone.result
+        FROM gone
+        WHERE gone.counts AND EXISTS (SELECT FROM djtasks_chord AS c WHERE c.id = gone.chord)
+        ON CONFLICT (chord, part) DO NOTHING
+        RETURNING chord, part, failed
+    ), counted AS (
+        UPDATE djtasks_chord AS c
+        SET ended = c.ended + news.ended, failed = least(c.failed, news.failed)
+        FROM (
+            SELECT chord, count(*) AS ended, min(part) FILTER (WHERE failed) AS failed
+            FROM part GROUP BY chord ORDER BY chord
+        ) AS news
+        WHERE c.id = news.chord
+        RETURNING c.id, c.ended >= c.size AS complete
+    )
+    SELECT id::text, false FROM gone
+    UNION ALL
+    SELECT id::text, true FROM counted WHERE complete
+"""
+FINISH_PARTS: LiteralString = (
+    FINISH.replace("%(starts)s::float8[]\n", "%(starts)s::float8[], %(counts)s::boolean[]\n")
+    .replace("keep, started\n        )", "keep, started, counts\n        )")
+    .replace("m.periodic,\n            ended", "m.periodic, m.chord, m.part, ended.counts,\n            ended")
+    .replace("    )\n    SELECT id::text FROM gone\n", _PARTS)
+)
+
+
+def finish_parts(
+    conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str | None
+) -> tuple[set[str], list[str]]:
+    """As `finish`, for messages that may be parts of chords; returns also the chords of which all parts have ended.
+
+    Call it in a transaction, and close those chords in the same one.
+    """
+    plain = not isinstance(conn, psycopg.Connection)
+    params = _params(owner, outcomes, worker, plain=plain)
+    counts = [not outcome.replaced for outcome in sorted(outcomes, key=_by_id)]
+    found = rows(conn, FINISH_PARTS, {**params, "counts": counts if plain else Booleans(counts)})
+    return {row[0] for row in found if not row[1]}, [row[0] for row in found if row[1]]
 
 
 def finish(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str | None) -> set[str]:

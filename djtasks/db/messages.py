@@ -9,7 +9,7 @@ every later statement about the message shows it, and touches nothing if it is n
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, LiteralString
 
-from djtasks.db.arrays import Array, Blobs, Floats, Integers, Smallints, Texts, Uuids
+from djtasks.db.arrays import Array, Bigints, Blobs, Floats, Integers, Smallints, Texts, Uuids
 from djtasks.db.connections import Connection, binary_cursor, rows
 from djtasks.db.pipe import Question, Statement
 from djtasks.messages import Message, Outcome
@@ -46,10 +46,24 @@ ENQUEUE: LiteralString = """
     RETURNING id::text
 """
 
+#: Messages of workflows, and of periodic tasks. Few messages are, and none of the others pays for their columns.
+ENQUEUE_LINKED: LiteralString = (
+    ENQUEUE.replace("limit_key, root_id, lane", "limit_key, root_id, parent_id, group_id, chord, part, periodic, lane")
+    .replace("limit_key, root_id,\n", "limit_key, root_id, parent_id, group_id, chord, part, periodic,\n")
+    .replace(
+        "%(root_ids)s::uuid[]\n",
+        "%(root_ids)s::uuid[], %(parent_ids)s::uuid[], %(group_ids)s::uuid[],\n"
+        "            %(chords)s::uuid[], %(parts)s::integer[], %(periodics)s::bigint[]\n",
+    )
+    .replace(
+        "limit_key, root_id\n        )",
+        "limit_key, root_id,\n            parent_id, group_id, chord, part, periodic\n        )",
+    )
+)
 #: A message whose id or unique key is there already is left out. Positions are given out in the order of the calls,
 #: keys are taken in the same order by everybody: who inserts one waits for the transaction that has it.
 ENQUEUE_UNIQUE: LiteralString = (
-    ENQUEUE.replace("lane, reason\n    )", "lane, reason, position\n    )")
+    ENQUEUE_LINKED.replace("lane, reason\n    )", "lane, reason, position\n    )")
     .replace("THEN 'limit' END\n", "THEN 'limit' END,\n        place\n")
     .replace("call.*,", "call.*, nextval('djtasks_message_position') AS place,")
     .replace("AS timed\n    ON CONFLICT (id)", "AS timed\n    ORDER BY unique_key NULLS FIRST, place\n    ON CONFLICT")
@@ -59,11 +73,12 @@ _AT_ONCE = (None, None, None, None)
 #: One message that may run at once, as nearly all calls are: a third of ENQUEUE's cost where nothing is prepared.
 ENQUEUE_ONE: LiteralString = """
     INSERT INTO djtasks_message (
-        id, name, queue, lane, body, content_type, content_encoding, priority, retries, headers, root_id
+        id, name, queue, lane, body, content_type, content_encoding, priority, retries, headers, root_id, parent_id,
+        group_id, chord, part, periodic
     )
     VALUES (
         %(id)s, %(name)s, %(queue)s, %(queue)s, %(body)s, %(content_type)s, %(content_encoding)s, %(priority)s,
-        %(retries)s, %(headers)s, %(root_id)s
+        %(retries)s, %(headers)s, %(root_id)s, %(parent_id)s, %(group_id)s, %(chord)s, %(part)s, %(periodic)s
     )
     ON CONFLICT (id) DO NOTHING
     RETURNING id::text
@@ -88,11 +103,23 @@ def enqueue(conn: Connection, messages: Sequence[Message]) -> set[str]:
     if len(messages) == 1 and _is_plain(messages[0]):
         return {row[0] for row in rows(conn, ENQUEUE_ONE, messages[0]._asdict())}
     columns = _columns(messages)
+    query = ENQUEUE_LINKED if _linked(messages) else ENQUEUE
     if len(messages) >= MANY and (binary := binary_cursor(conn)) is not None:
         with binary as cursor:
             params = {name: array(values) for (name, array), values in columns.items()}
-            return {row[0] for row in cursor.execute(ENQUEUE, params, binary=True)}
-    return {row[0] for row in rows(conn, ENQUEUE, {name: list(values) for (name, _), values in columns.items()})}
+            return {row[0] for row in cursor.execute(query, params, binary=True)}
+    return {row[0] for row in rows(conn, query, {name: list(values) for (name, _), values in columns.items()})}
+
+
+_ENQUEUE_LINKED = Statement(ENQUEUE_LINKED)
+#: What a message has that belongs to no workflow, and to no periodic task.
+_ALONE = (None, None, None, None, None)
+#: The columns of which these are.
+_LINKS = len(Message._fields) - len(_ALONE)
+
+
+def _linked(messages: Sequence[Message]) -> bool:
+    return any(message[_LINKS:] != _ALONE for message in messages)
 
 
 _ENQUEUE, _ENQUEUE_ONE = Statement(ENQUEUE), Statement(ENQUEUE_ONE)
@@ -102,7 +129,8 @@ def enqueuing(messages: Sequence[Message]) -> Question:
     """`enqueue` for a pipe."""
     if len(messages) == 1 and _is_plain(messages[0]):
         return Question(_ENQUEUE_ONE, messages[0]._asdict())
-    return Question(_ENQUEUE, {name: array(values) for (name, array), values in _columns(messages).items()})
+    statement = _ENQUEUE_LINKED if _linked(messages) else _ENQUEUE
+    return Question(statement, {name: array(values) for (name, array), values in _columns(messages).items()})
 
 
 def _columns(messages: Sequence[Message]) -> dict[tuple[str, type[Array]], tuple[Any, ...]]:
@@ -131,6 +159,11 @@ _PARAMS = (
     ("on_conflicts", Texts),
     ("limit_keys", Texts),
     ("root_ids", Uuids),
+    ("parent_ids", Uuids),
+    ("group_ids", Uuids),
+    ("chords", Uuids),
+    ("parts", Integers),
+    ("periodics", Bigints),
 )
 
 

@@ -7,19 +7,27 @@ changing one by hand goes around the fences that keep a task from running twice.
 from djtasks.models.control import Command, Queue, Reply, Revocation
 from djtasks.models.limit import Alias, Limit, Throttle
 from djtasks.models.message import Message
+from djtasks.models.periodic import Beat, PeriodicTask, Tick
 from djtasks.models.result import Result
 from djtasks.models.worker import Waiter, Worker
+from djtasks.models.workflow import Chord, Group, Part
 
 __all__ = [
     "Alias",
+    "Beat",
+    "Chord",
     "Command",
+    "Group",
     "Limit",
     "Message",
+    "Part",
+    "PeriodicTask",
     "Queue",
     "Reply",
     "Result",
     "Revocation",
     "Throttle",
+    "Tick",
     "Waiter",
     "Worker",
 ]

@@ -56,6 +56,11 @@ class Message(models.Model):
     unique_key = models.TextField(null=True, help_text="no other message has this key")
     limit_key = models.TextField(null=True, help_text="at most so many messages of this key run at a time")
     root_id = models.UUIDField(null=True, editable=False, help_text="the call that its workflow began with")
+    parent_id = models.UUIDField(null=True, editable=False, help_text="the task that it came of")
+    group_id = models.UUIDField(null=True, editable=False, help_text="the group that it is of")
+    chord = models.UUIDField(null=True, editable=False, help_text="the chord that it is a part of")
+    part = models.IntegerField(null=True, editable=False, help_text="which part of its chord it is")
+    periodic = models.BigIntegerField(null=True, editable=False, help_text="the periodic task that it is a run of")
     redelivered = models.BooleanField(db_default=False, help_text="it was put back into its queue")
     headers = models.TextField(null=True, help_text="JSON: what else travels with the task")
     body = models.BinaryField(help_text="the serialised [args, kwargs]")
@@ -85,6 +90,9 @@ class Message(models.Model):
                 condition=models.Q(limit_key__isnull=False) & (models.Q(lane__isnull=False) | models.Q(reason="rate")),
             ),
             models.Index(fields=["root_id"], name="djtasks_message_root", condition=models.Q(root_id__isnull=False)),
+            models.Index(
+                fields=["periodic"], name="djtasks_message_periodic", condition=models.Q(periodic__isnull=False)
+            ),
             models.Index(
                 fields=["id"],
                 name="djtasks_message_stamped",

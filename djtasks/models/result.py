@@ -31,6 +31,9 @@ class Result(models.Model):
         null=True, help_text="why it is a dead letter: rejected, failed, crashed, undecodable or unknown"
     )
     root_id = models.UUIDField(null=True, help_text="the call that its workflow began with")
+    parent_id = models.UUIDField(null=True, help_text="the task that it came of")
+    group_id = models.UUIDField(null=True, help_text="the group that it is of")
+    periodic = models.BigIntegerField(null=True, help_text="the periodic task that it was a run of")
     headers = models.TextField(null=True)
     body = models.BinaryField(null=True)
     body_content_type = models.TextField(null=True)
@@ -49,6 +52,12 @@ class Result(models.Model):
                 condition=models.Q(done__isnull=False) & ~models.Q(state="SUCCESS"),
             ),
             models.Index(fields=["done", "id"], name="djtasks_result_dead", condition=models.Q(dead__isnull=False)),
+            models.Index(fields=["root_id"], name="djtasks_result_root", condition=models.Q(root_id__isnull=False)),
+            models.Index(
+                fields=["periodic", "done", "id"],
+                name="djtasks_result_periodic",
+                condition=models.Q(periodic__isnull=False),
+            ),
         )
 
     def __str__(self) -> str:

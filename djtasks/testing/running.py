@@ -262,8 +262,9 @@ class _Runner:
             if self.retries and outcome.state == RETRY:
                 self._retried.add(message.id)
             return
-        ending.end(self.conn, self.owner, [outcome], self.hostname)
+        done = ending.end(self.conn, self.owner, [outcome], self.hostname)
         notify.ring_waiters(self.conn, [outcome.id])
+        ending.tell(self.conn, done)
 
 
 def _go_on(conn: BaseDatabaseWrapper, savepoint: str | None) -> None:

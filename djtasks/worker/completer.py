@@ -6,7 +6,6 @@ its batch. What the fence refuses is dropped and counted: it has become somebody
 
 import functools
 import logging
-import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,6 +19,7 @@ from djtasks.db.pipe import Question
 from djtasks.exceptions import EncodeError, safe_repr
 from djtasks.keys import definition
 from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.worker.mending import REFUSED, write_each
 from djtasks.worker.state import State
 
 logger = logging.getLogger("djtasks.worker")
@@ -29,18 +29,6 @@ BATCH_SIZE = 200
 BATCH_AGE = 0.005
 #: One statement carries results of about so many bytes at the most: PostgreSQL takes an array of 1 GB.
 BATCH_BYTES = 64_000_000
-
-#: The database, or the driver, does not take the data.
-REFUSED = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    psycopg.ProgrammingError,
-    ArithmeticError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-
 
 Failure = Callable[[Claimed, BaseException], Outcome]
 
@@ -56,6 +44,8 @@ class Completer:
         self.outcomes: list[Outcome] = []
         #: Among the outcomes are dead letters, or some with successors: those are for `flush`.
         self.special = False
+        #: What has been written with the ends of others, and nobody was rung for yet.
+        self._followed: list[ending.Ended] = []
         #: Outcomes of runs that have written their ends themselves.
         self.finished: list[Outcome] = []
         #: By claim number: what is to be done once its end is written.
@@ -104,7 +94,8 @@ class Completer:
 
         One whose message is not held any more is refused here and now.
         """
-        if outcome.claim not in self.state.held:
+        message = self.state.held.get(outcome.claim)
+        if message is None:
             self.refuse([outcome.id])
             return
         self._started()
@@ -116,8 +107,8 @@ class Completer:
             self.finished.append(outcome)
         else:
             self.outcomes.append(outcome)
-            # What `ending.is_plain` says, without a call: this is done for every task.
-            if outcome.dead is not None or outcome.successors:
+            # What `_is_special` says, without a call: this is done for every task.
+            if outcome.dead is not None or outcome.successors or outcome.fallen or message.chord is not None:
                 self.special = True
 
     def report(self, progress: Progress) -> None:
@@ -271,12 +262,19 @@ class Completer:
             # A result that is not stored leaves no trace to recognise; its message is gone, which is all it asked.
             late = [outcome for outcome in late if outcome.id not in accepted and outcome.store]
         del self.outcomes[: len(batch)]
-        self.special = not all(map(ending.is_plain, self.outcomes))
+        self.special = any(map(self._is_special, self.outcomes))
         self._end(ends, accepted, late)
-        successors = ending.successors_of(ends, accepted)
-        self.freed.update((each.limit_key, each.name) for each in successors if each.limit_key is not None)
-        self._ring(conn, [message.queue for message in successors])
+        followed, self._followed = self._followed, []
+        for done in followed:
+            self.freed.update((each.limit_key, each.name) for each in done.successors if each.limit_key is not None)
+            self.reopened = self.reopened or bool(done.successors)
+            ending.tell(conn, done, but=self.state.incarnation)
         self._ring_waiters(conn, ending.awaited(ends))
+
+    def _is_special(self, outcome: Outcome) -> bool:
+        """Whether its end is more than the one statement of a finish."""
+        message = self.state.held.get(outcome.claim)
+        return not ending.is_plain(outcome) or (message is not None and message.chord is not None)
 
     def _note_finished(self, conn: psycopg.Connection) -> None:
         """These have been written already: who waits for them is to hear of it."""
@@ -286,7 +284,11 @@ class Completer:
         self._ring_waiters(conn, awaited)
 
     def _write_outcomes(self, conn: psycopg.Connection, part: list[Outcome]) -> set[str]:
-        return ending.end(conn, self.state.incarnation, part, self.worker)
+        if not any(map(self._is_special, part)):
+            return finish.finish(conn, self.state.incarnation, part, self.worker)
+        done = ending.end(conn, self.state.incarnation, part, self.worker)
+        self._followed.append(done)
+        return done.accepted
 
     def _write_progress(self, conn: psycopg.Connection, part: list[Progress]) -> None:
         results.report(conn, part, self.state.incarnation, self.worker)
@@ -350,28 +352,8 @@ class Completer:
     def _each(
         self, conn: psycopg.Connection, batch: list[Any], write: Callable[[psycopg.Connection, list[Any]], object]
     ) -> dict[str, Outcome]:
-        """Write a batch; if the database refuses its data, write row by row, and mend the row that is bad.
-
-        Returns what was written in the place of bad rows, by id.
-        """
-        try:
-            write(conn, batch)
-            return {}
-        except REFUSED as error:
-            if conn.broken or conn.closed:
-                raise
-            logger.warning("A batch of %d was refused (%s); writing it one by one", len(batch), error)
-        mended = {}
-        for each in batch:
-            try:
-                write(conn, [each])
-            except REFUSED as error:
-                if conn.broken or conn.closed:
-                    raise
-                logger.error("The state %s of task %s could not be stored: %s", each.state, each.id, error)
-                if (outcome := self._mend(conn, each, error)) is not None:
-                    mended[outcome.id] = outcome
-        return mended
+        """Write a batch; returns what was written in the place of bad rows, by id."""
+        return write_each(conn, batch, write, self._mend)
 
     def _mend(self, conn: psycopg.Connection, bad: Outcome | Progress, error: Exception) -> Outcome | None:
         """End a message whose outcome the database does not take as a FAILURE that says so; None if it is not ours."""
@@ -386,6 +368,6 @@ class Completer:
             if conn.broken or conn.closed:
                 raise
             # It may have been what follows it that the database does not take.
-            outcome = outcome._replace(successors=())
+            outcome = outcome._replace(successors=(), opened=(), fallen=())
             written = self._write_outcomes(conn, [outcome])
         return outcome if written else None

@@ -146,14 +146,14 @@ class Pulse(threading.Thread):
                 owner = random.getrandbits(62) | 1
                 found = claims.claim_expired(conn, owner, 1)
                 outcomes = [tracer.failure(message, TaskRevokedError("expired")) for message in found]
-                if outcomes:
-                    ending.end(conn, owner, outcomes, None)
-            if not outcomes:
+                done = ending.end(conn, owner, outcomes, None) if outcomes else None
+            if done is None:
                 return
             for message, outcome in zip(found, outcomes, strict=True):
                 tracer.log_discarded(message)
                 self.ended(message, outcome)
             notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
+            ending.tell(conn, done)
             if not self.has_time():
                 return
 
@@ -185,13 +185,13 @@ class Pulse(threading.Thread):
             owner = random.getrandbits(62) | 1
             found = revocations.take(conn, owner, 1, ids)
             outcomes = [tracer.failure(message, TaskRevokedError("revoked")) for message in found]
-            if outcomes:
-                ending.end(conn, owner, outcomes, None)
+            done = ending.end(conn, owner, outcomes, None) if outcomes else None
         for message, outcome in zip(found, outcomes, strict=True):
             tracer.log_discarded(message)
             self.ended(message, outcome)
-        if outcomes:
+        if done is not None:
             notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
+            ending.tell(conn, done)
 
     def prune(self, conn: psycopg.Connection) -> None:
         """Delete results past RESULT_EXPIRES, and dead letters past theirs, a small batch at a time."""

@@ -15,6 +15,7 @@ from djtasks import ending
 from djtasks.conf import settings
 from djtasks.db import claims, messages, notify, workers
 from djtasks.db.workers import Peer
+from djtasks.ending import Ended as Done
 from djtasks.messages import Claimed, Outcome
 from djtasks.worker.identity import Host
 from djtasks.worker.losses import outcome_of_loss
@@ -35,6 +36,7 @@ class Rescuer:
         #: Called, once it is committed, with what was ended here and how.
         self.ended = ended
         self._ended: list[tuple[Claimed, Outcome]] = []
+        self._done: list[Done] = []
         self.host = Host()
         #: By incarnation: the heartbeat last seen, and since when (monotonic) it has not moved.
         self._sightings: dict[int, tuple[float, float]] = {}
@@ -73,7 +75,7 @@ class Rescuer:
 
     def rescue(self, conn: psycopg.Connection, peer: Peer, why: str) -> None:
         """Declare a worker dead: its messages run again or end, and its row goes, in one transaction."""
-        self._ended = []
+        self._ended, self._done = [], []
         with conn.transaction():
             # A claim still in flight holds the row: then this is for the next look, when it is committed and seen.
             if not workers.try_lock(conn, peer.incarnation):
@@ -90,7 +92,7 @@ class Rescuer:
 
     def sweep(self, conn: psycopg.Connection) -> None:
         """Rescue messages whose owner has no row at all."""
-        self._ended = []
+        self._ended, self._done = [], []
         with conn.transaction():
             if not workers.try_sweep(conn):
                 return
@@ -114,7 +116,7 @@ class Rescuer:
         outcomes = [outcome for _, outcome in verdicts if outcome is not None]
         again = [message for message, outcome in verdicts if outcome is None]
         if outcomes:
-            ending.end(conn, owner, outcomes, None)
+            self._done.append(ending.end(conn, owner, outcomes, None))
         self._ended += [(message, outcome) for message, outcome in verdicts if outcome is not None]
         if again:
             messages.crashed(conn, owner, [(message.claim, message.id) for message in again])
@@ -124,9 +126,9 @@ class Rescuer:
         ended, self._ended = self._ended, []
         for message, outcome in ended:
             self.ended(message, outcome)
-        ids = {outcome.id for outcome in outcomes}
-        opened = [*queues, *(message.queue for message in ending.successors_of(outcomes, ids))]
-        if opened:
-            notify.ring_workers(conn, set(opened), len(opened))
+        for done in self._done:
+            ending.tell(conn, done)
+        if queues:
+            notify.ring_workers(conn, set(queues), len(queues))
         if outcomes:
             notify.ring_waiters(conn, [outcome.id for outcome in outcomes])

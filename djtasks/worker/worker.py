@@ -19,17 +19,15 @@ from types import FrameType
 import psycopg
 from django.db import connections
 
-from djtasks import ending, log, signals
+from djtasks import control, log, signals
 from djtasks.appstate import current_app
 from djtasks.conf import settings
 from djtasks.conf.kinds import queue_name
-from djtasks.db import claims, workers
+from djtasks.db import workers
 from djtasks.db.connections import LOST, borrow, open_private, reason
 from djtasks.db.workers import Registration
 from djtasks.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
-from djtasks.messages import Outcome
 from djtasks.registry import tasks
-from djtasks.states import IGNORED
 from djtasks.worker.banner import banner, say
 from djtasks.worker.claimer import Claimer
 from djtasks.worker.consumer import Consumer
@@ -191,7 +189,7 @@ class Worker:
 
     def _purge(self, conn: psycopg.Connection) -> None:
         count = 0
-        while found := purge(conn, self.state.incarnation, self.options.queues):
+        while found := control.purge_batch(conn, self.state.incarnation, self.options.queues):
             count += found
         logger.warning("Purged %d messages from %s", count, ", ".join(self.options.queues))
 
@@ -328,15 +326,6 @@ class Worker:
         self.consumer.hooks.stop(CHILDREN_END)
         if signals.worker_shutdown.receivers:
             signals.worker_shutdown.send(sender=self)
-
-
-def purge(conn: psycopg.Connection, owner: int, queues: tuple[str, ...]) -> int:
-    """End a batch of waiting messages without running them, and without a result; returns how many."""
-    with conn.transaction():
-        found = claims.claim_waiting(conn, owner, 1, queues)
-        if found:
-            ending.end(conn, owner, [Outcome(each.claim, each.id, IGNORED, store=False) for each in found], None)
-    return len(found)
 
 
 def start_logging(options: WorkerOptions) -> None:

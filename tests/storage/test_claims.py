@@ -353,6 +353,6 @@ def test_a_claim_changes_no_column_that_an_index_holds(table: Table) -> None:
             " WHERE i.indrelid = 'djtasks_message'::regclass"
         )
     }
-    at_rest = {"unique_key", "limit_key", "name", "queue", "root_id"}
+    at_rest = {"unique_key", "limit_key", "name", "queue", "root_id", "periodic"}
     assert indexed == {"id", "lane", "priority", "position", "reason", "eta", "expires"} | at_rest
     assert indexed.isdisjoint({"owner", "claim", "rerun", "crashes"})

@@ -30,7 +30,7 @@ def test_what_follows_a_task_is_there_once_it_has_ended(conn: psycopg.Connection
     put(conn)
     (held,) = take(conn, owner)
     outcome = ended(held, successors=(follower(), follower(queue="other", countdown=60.0)))
-    assert ending.end(conn, owner, [outcome], NODE) == {held.id}
+    assert ending.end(conn, owner, [outcome], NODE).accepted == {held.id}
     assert table.result(held.id) is not None
     assert [row["queue"] for row in table.rows("SELECT queue FROM djtasks_message ORDER BY position")] == [
         "celery",
@@ -43,7 +43,7 @@ def test_nothing_follows_an_end_that_is_refused(conn: psycopg.Connection, owner:
     put(conn)
     (held,) = take(conn, owner)
     outcome = ended(held, successors=(follower(),))
-    assert ending.end(conn, owner + 1, [outcome], NODE) == set()
+    assert ending.end(conn, owner + 1, [outcome], NODE).accepted == set()
     assert (table.messages(), table.results()) == (1, 0)
 
 
@@ -51,7 +51,7 @@ def test_of_a_batch_only_what_was_accepted_is_followed(conn: psycopg.Connection,
     put(conn, 2)
     good, late = take(conn, owner)
     outcomes = [ended(good, successors=(follower(),)), ended(late._replace(claim=1), successors=(follower(),))]
-    assert ending.end(conn, owner, outcomes, NODE) == {good.id}
+    assert ending.end(conn, owner, outcomes, NODE).accepted == {good.id}
     assert table.value("SELECT count(*) FROM djtasks_message WHERE name = 'tests.next'") == 1
 
 
@@ -60,7 +60,7 @@ def test_the_same_end_twice_is_followed_once(conn: psycopg.Connection, owner: in
     (held,) = take(conn, owner)
     outcome = ended(held, successors=(follower(),))
     ending.end(conn, owner, [outcome], NODE)
-    assert ending.end(conn, owner, [outcome], NODE) == set()
+    assert ending.end(conn, owner, [outcome], NODE).accepted == set()
     assert table.messages() == 1
 
 
@@ -85,7 +85,7 @@ def test_a_follower_whose_unique_key_is_taken_is_not_written(
     (held,) = take(conn, owner)
     put(conn, unique_key="k")
     outcome = ended(held, successors=(follower(unique_key="k", on_conflict=policy), follower(unique_key="other")))
-    assert ending.end(conn, owner, [outcome], NODE) == {held.id}
+    assert ending.end(conn, owner, [outcome], NODE).accepted == {held.id}
     keys = [row["unique_key"] for row in table.rows("SELECT unique_key FROM djtasks_message ORDER BY position")]
     assert keys == ["k", "other"]
 
@@ -119,7 +119,7 @@ def test_djangos_connection_ends_a_message_inside_its_users_transaction(
     first, second = take(conn, owner)
     with transaction.atomic():
         outcome = ended(first, result=b"\x00\xff'", successors=(follower(),))
-        assert ending.end(connection, owner, [outcome], NODE) == {first.id}
+        assert ending.end(connection, owner, [outcome], NODE).accepted == {first.id}
         assert table.result(first.id) is None
     found = table.result(first.id)
     assert found is not None

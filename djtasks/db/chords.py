@@ -1,0 +1,160 @@
+"""Chords: opened with their headers, counted down by the ends of their parts, closed by the last one.
+
+The end of a part is counted in `djtasks.db.finish`, and in `fall` for what never runs. Whoever is told that a chord is
+complete closes it in the same transaction.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, LiteralString, NamedTuple
+
+from djtasks.db.connections import Connection, rows
+from djtasks.messages import Chord, Fallen
+
+
+class Cause(NamedTuple):
+    """How something ended, for what stands behind it."""
+
+    #: FAILURE or REVOKED.
+    state: str
+    #: The encoded exception.
+    result: bytes | None
+    content_type: str = "application/json"
+    content_encoding: str = ""
+    traceback: str | None = None
+
+
+class Complete(NamedTuple):
+    """A chord of which all parts have ended."""
+
+    id: str
+    #: The body's signature, as JSON.
+    body: str
+    body_id: str | None
+    root_id: str | None
+    #: The lowest number of a part that has failed.
+    failed: int | None
+
+
+class Ended(NamedTuple):
+    """The end of a part."""
+
+    part: int
+    task: str
+    failed: bool
+    content_type: str
+    content_encoding: str
+    result: bytes | None
+
+
+OPEN: LiteralString = """
+    INSERT INTO djtasks_chord (id, size, body, body_id, root_id)
+    SELECT id, size, body, body_id, root_id
+    FROM unnest(
+        %(ids)s::uuid[], %(sizes)s::integer[], %(bodies)s::text[], %(body_ids)s::uuid[], %(root_ids)s::uuid[]
+    ) AS opened (id, size, body, body_id, root_id)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id::text
+"""
+
+
+def open_chords(conn: Connection, chords: Sequence[Chord]) -> set[str]:
+    """Write the chords, in the transaction that writes their headers; return the ids that were not there yet."""
+    ids, sizes, bodies, body_ids, root_ids = map(list, zip(*chords, strict=True))
+    params = {"ids": ids, "sizes": sizes, "bodies": bodies, "body_ids": body_ids, "root_ids": root_ids}
+    return {row[0] for row in rows(conn, OPEN, params)}
+
+
+#: The members of an open chord are none of ours to run: what was said of it is all there is.
+FALL: LiteralString = """
+    WITH fallen AS (
+        SELECT *
+        FROM unnest(
+            %(ids)s::uuid[], %(names)s::text[], %(queues)s::text[], %(root_ids)s::uuid[], %(parent_ids)s::uuid[],
+            %(group_ids)s::uuid[], %(chords)s::uuid[], %(parts)s::integer[]
+        ) AS fallen (id, name, queue, root_id, parent_id, group_id, chord, part)
+    ), stored AS (
+        INSERT INTO djtasks_result (
+            id, done, state, name, queue, root_id, parent_id, group_id, content_type, content_encoding, result,
+            traceback
+        )
+        SELECT
+            id, statement_timestamp(), %(state)s, name, queue, root_id, parent_id, group_id, %(content_type)s,
+            %(content_encoding)s, %(result)s::bytea, %(traceback)s
+        FROM fallen
+        ON CONFLICT (id) DO NOTHING
+    ), part AS (
+        INSERT INTO djtasks_part (chord, part, task, failed, content_type, content_encoding, result)
+        SELECT fallen.chord, fallen.part, fallen.id, true, %(content_type)s, %(content_encoding)s, %(result)s::bytea
+        FROM fallen
+        WHERE EXISTS (SELECT FROM djtasks_chord AS c WHERE c.id = fallen.chord)
+        ON CONFLICT (chord, part) DO NOTHING
+        RETURNING chord, part
+    ), counted AS (
+        UPDATE djtasks_chord AS c
+        SET ended = c.ended + news.ended, failed = least(c.failed, news.failed)
+        FROM (
+            SELECT chord, count(*) AS ended, min(part) AS failed FROM part GROUP BY chord ORDER BY chord
+        ) AS news
+        WHERE c.id = news.chord
+        RETURNING c.id, c.ended >= c.size AS complete
+    )
+    SELECT id::text FROM counted WHERE complete
+"""
+
+
+def fall(conn: Connection, cause: Cause, fallen: Sequence[Fallen]) -> list[str]:
+    """Store the ends of what never runs; return the chords that are complete by that, to be closed in this transaction.
+
+    Locks are taken in id order.
+    """
+    names = ("ids", "names", "queues", "root_ids", "parent_ids", "group_ids", "chords", "parts")
+    columns = zip(*sorted(set(fallen), key=lambda each: each.id), strict=True)
+    params: dict[str, Any] = {name: list(values) for name, values in zip(names, columns, strict=True)}
+    return [row[0] for row in rows(conn, FALL, {**params, **cause._asdict()})]
+
+
+TAKE: LiteralString = """
+    DELETE FROM djtasks_chord WHERE id = ANY (%(ids)s::uuid[]) AND ended >= size
+    RETURNING id::text, body, body_id::text, root_id::text, failed
+"""
+ENDED: LiteralString = """
+    DELETE FROM djtasks_part WHERE chord = %(chord)s::uuid
+    RETURNING part, task::text, failed, content_type, content_encoding, result
+"""
+
+
+def take(conn: Connection, ids: Collection[str]) -> list[Complete]:
+    """Take the complete ones of these chords out of their table; call `ended` for each in the same transaction."""
+    return sorted(Complete._make(row) for row in rows(conn, TAKE, {"ids": sorted(ids)}))
+
+
+def ended(conn: Connection, chord: str) -> list[Ended]:
+    """Take the parts of a chord out of their table, in their order.
+
+    A statement of its own, after the one that has counted the last part: that one does not see the others.
+    """
+    found = [Ended._make(row) for row in rows(conn, ENDED, {"chord": chord})]
+    found.sort(key=lambda each: each.part)
+    return [each._replace(result=None if each.result is None else bytes(each.result)) for each in found]
+
+
+GROW: LiteralString = """
+    UPDATE djtasks_chord SET size = size + %(more)s WHERE id = %(chord)s::uuid AND ended < size
+    RETURNING size - %(more)s
+"""
+
+
+def grow(conn: Connection, chord: str, more: int) -> int | None:
+    """Let the chord wait for more parts; the number of the first of them, or None when it is not open any more."""
+    found = rows(conn, GROW, {"chord": chord, "more": more})
+    return found[0][0] if found else None
+
+
+PROGRESS: LiteralString = """
+    SELECT id::text, ended, size, failed FROM djtasks_chord WHERE id = ANY (%(ids)s::uuid[])
+"""
+
+
+def progress(conn: Connection, ids: Collection[str]) -> dict[str, tuple[int, int, int | None]]:
+    """How many parts of these chords have ended, how many there are, and the lowest failed one; of those still open."""
+    return {row[0]: (row[1], row[2], row[3]) for row in rows(conn, PROGRESS, {"ids": sorted(ids)})}
