@@ -36,6 +36,11 @@ FIGURES = (
     Figure("pickup_p50", "Pick-up when idle, p50", "ms", 2, more_is_better=False, brief="p50"),
     Figure("pickup_p95", "Pick-up when idle, p95", "ms", 2, more_is_better=False, brief="p95"),
     Figure("pickup_p99", "Pick-up when idle, p99", "ms", 2, more_is_better=False, brief="p99"),
+    Figure("chain", "Chain of many links", "links/s"),
+    Figure("chord", "Chord, its members", "tasks/s", brief="members"),
+    Figure("chord_body", "Chord, last member to body", "ms", 1, more_is_better=False, brief="last member to body"),
+    Figure("chord_finish", "Chord, last finish to body", "ms", 1, more_is_better=False, brief="last finish to body"),
+    Figure("enqueue_group", "Enqueue a group", "tasks/s"),
     Figure("memory", "Memory of the worker, PSS", "MB", 1, more_is_better=False),
     Figure("memory_alone", "Memory of the worker, alone", "MB", 1, more_is_better=False, brief="alone"),
 )

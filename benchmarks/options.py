@@ -10,7 +10,7 @@ from tests.servers import chosen
 
 RESULTS = Path(__file__).resolve().parent / "results"
 #: What `--only` chooses from, in the order in which it is measured.
-PHASES = ("single", "bulk", "drain", "info", "pickup", "memory")
+PHASES = ("single", "bulk", "drain", "info", "pickup", "memory", "chain", "chord", "group")
 
 
 class Options(NamedTuple):
@@ -26,6 +26,10 @@ class Options(NamedTuple):
     weighed: int
     #: Tasks of each of Celery's phases, of which there are an order of magnitude less.
     rival: int
+    #: Links of a chain, members of a chord's header, on both sides; and members of a group.
+    links: int
+    members: int
+    grouped: int
     repeat: int
     only: tuple[str, ...]
     celery: bool
@@ -48,6 +52,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         pickups=30 if given.quick else 300,
         weighed=min(tasks, 10_000) if given.quick else 10_000,
         rival=max(100, tasks // 10),
+        links=max(50, tasks // 50),
+        members=max(100, tasks // 5),
+        grouped=2 * tasks,
         repeat=given.repeat,
         only=given.only,
         celery=given.against == "celery",

@@ -10,6 +10,7 @@ import psycopg
 
 from benchmarks.against.celery import CELERY, Rival, celery
 from benchmarks.against.redis import find_redis, redis_version
+from benchmarks.against.workflows import WORKFLOWS as RIVALS
 from benchmarks.bench import Bench
 from benchmarks.ceiling import BATCH, CLIENTS, ceiling
 from benchmarks.figures import FIGURES, Measured, Samples
@@ -20,9 +21,13 @@ from benchmarks.processes import Processes
 from benchmarks.screen import Screen
 from benchmarks.site import Site
 from benchmarks.timing import BenchmarkError, Deadline
+from benchmarks.workflows import WORKFLOWS
 
 #: What may go wrong with one phase without being a fault of the benchmarks; the other phases go on.
 EXPECTED = (BenchmarkError, OSError, psycopg.Error)
+
+
+ALL = {**DJTASKS, **WORKFLOWS}
 
 
 class Run:
@@ -67,6 +72,9 @@ class Run:
                 "tasks": options.tasks,
                 "one by one": options.single,
                 "pick-ups": options.pickups,
+                "links of a chain": options.links,
+                "members of a chord": options.members,
+                "members of a group": options.grouped,
                 "tasks before weighing": options.weighed,
                 "children": CHILDREN,
                 "repeats": options.repeat,
@@ -93,7 +101,7 @@ class Run:
         for number in range(1, self.options.repeat + 1):
             mark = f"[{number}/{self.options.repeat}] " if self.options.repeat > 1 else ""
             for name in self.options.only:
-                title, phase = DJTASKS[name]
+                title, phase = ALL[name]
                 self._one(mark + title, "djtasks", phase)
             if self.options.sql:
                 self._one(f"{mark}SQL alone", "sql", ceiling)
@@ -101,7 +109,7 @@ class Run:
                 self._all_of_celery(mark, self._rival)
 
     def _all_of_celery(self, mark: str, rival: Rival) -> None:
-        for side, title, phase in CELERY:
+        for side, title, phase in (*CELERY, *RIVALS):
 
             def bound(bench: Bench, phase: Callable[[Bench, Rival], Measured] = phase) -> Measured:
                 return phase(bench, rival)

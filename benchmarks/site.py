@@ -131,6 +131,12 @@ class Site:
             )
         )
 
+    def last_done(self, but: str) -> float:
+        """When the last results but this one were written, in seconds since the epoch."""
+        return float(
+            self.ask("SELECT extract(epoch FROM max(done))::float8 FROM djtasks_result WHERE id <> %s", but)[0]
+        )
+
     def returned(self) -> dict[str, bytes]:
         """What tasks have returned, encoded, by id."""
         return dict(self.rows("SELECT id::text, result FROM djtasks_result"))

@@ -14,3 +14,10 @@ def noop(payload: str) -> None:
 def stamp(payload: str) -> float:
     """Say when it was started, in seconds since the epoch."""
     return time.time()
+
+
+@shared_task(name="benchmarks.collect")
+def collect(stamps: list[float]) -> dict[str, float]:
+    """Be the body of a chord of stamps: how many there are, the first and the last, and when this one began."""
+    began = time.time()
+    return {"count": len(stamps), "first": min(stamps), "last": max(stamps), "body": began}

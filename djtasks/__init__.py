@@ -14,17 +14,32 @@ if TYPE_CHECKING:
     from djtasks.app import app as app
     from djtasks.appstate import current_app as current_app
     from djtasks.awaiting import allow_join_result as allow_join_result
+    from djtasks.canvas.chain import chain as chain
+    from djtasks.canvas.chord import chord as chord
+    from djtasks.canvas.group import group as group
+    from djtasks.canvas.maps import chunks as chunks
+    from djtasks.canvas.maps import xmap as xmap
+    from djtasks.canvas.maps import xstarmap as xstarmap
     from djtasks.canvas.signature import Signature as Signature
     from djtasks.canvas.signature import maybe_signature as maybe_signature
     from djtasks.canvas.signature import signature as signature
     from djtasks.canvas.signature import subtask as subtask
+    from djtasks.canvas.signature import uuid as uuid
+    from djtasks.canvas.stamping import StampingVisitor as StampingVisitor
     from djtasks.current import current_task as current_task
     from djtasks.decorators import shared_task as shared_task
     from djtasks.decorators import task as task
     from djtasks.eager import EagerResult as EagerResult
+    from djtasks.group_result import GroupResult as GroupResult
+    from djtasks.group_result import result_from_tuple as result_from_tuple
     from djtasks.result import AsyncResult as AsyncResult
+    from djtasks.result_set import ResultSet as ResultSet
     from djtasks.routing import Exchange as Exchange
     from djtasks.routing import Queue as Queue
+    from djtasks.schedules import clocked as clocked
+    from djtasks.schedules import crontab as crontab
+    from djtasks.schedules import schedule as schedule
+    from djtasks.schedules import solar as solar
     from djtasks.task import Task as Task
 
 __version__ = "0.1.0"
@@ -34,16 +49,31 @@ _HOMES = {
     "Celery": "app",
     "EagerResult": "eager",
     "Exchange": "routing",
+    "GroupResult": "group_result",
     "Queue": "routing",
+    "ResultSet": "result_set",
     "Task": "task",
     "allow_join_result": "awaiting",
     "app": "app",
+    "clocked": "schedules",
+    "crontab": "schedules",
     "Signature": "canvas.signature",
+    "StampingVisitor": "canvas.stamping",
+    "chain": "canvas.chain",
+    "chord": "canvas.chord",
+    "chunks": "canvas.maps",
+    "group": "canvas.group",
+    "uuid": "canvas.signature",
+    "xmap": "canvas.maps",
+    "xstarmap": "canvas.maps",
     "current_app": "appstate",
     "current_task": "current",
     "maybe_signature": "canvas.signature",
+    "schedule": "schedules",
+    "result_from_tuple": "group_result",
     "shared_task": "decorators",
     "signature": "canvas.signature",
+    "solar": "schedules",
     "subtask": "canvas.signature",
     "task": "decorators",
 }
@@ -53,19 +83,34 @@ __all__ = [
     "Celery",
     "EagerResult",
     "Exchange",
+    "GroupResult",
     "Queue",
+    "ResultSet",
     "Signature",
+    "StampingVisitor",
     "Task",
     "__version__",
     "allow_join_result",
     "app",
+    "chain",
+    "chord",
+    "chunks",
+    "clocked",
+    "crontab",
     "current_app",
     "current_task",
+    "group",
     "maybe_signature",
+    "result_from_tuple",
+    "schedule",
     "shared_task",
     "signature",
+    "solar",
     "subtask",
     "task",
+    "uuid",
+    "xmap",
+    "xstarmap",
 ]
 
 

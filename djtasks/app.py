@@ -14,7 +14,7 @@ from typing import Any, Unpack
 from django.apps import apps
 from django.utils.module_loading import import_string
 
-from djtasks import appconf, appstate, registry, result
+from djtasks import appconf, appstate, codeschedules, group_result, registry, result, result_set
 from djtasks.appconf import Conf
 from djtasks.calls import CallOptions, check_arguments
 from djtasks.canvas.signature import Signature, signature
@@ -32,7 +32,7 @@ from djtasks.task import Task
 logger = logging.getLogger("djtasks")
 
 #: What Celery's apps have and ours will.
-_TO_COME = frozenset({"add_periodic_task", "events", "GroupResult", "ResultSet", "worker_main", "start"})
+_TO_COME = frozenset({"events", "worker_main", "start"})
 
 
 class Celery:
@@ -41,6 +41,8 @@ class Celery:
     #: The class of tasks that name none.
     Task: type[Any] = Task
     AsyncResult = result.AsyncResult
+    GroupResult = group_result.GroupResult
+    ResultSet = result_set.ResultSet
     control = Control()
 
     def __init__(
@@ -207,6 +209,23 @@ class Celery:
             warnings.warn(AlwaysEagerIgnored(str(AlwaysEagerIgnored.__doc__)), stacklevel=2)
         args, kwargs = check_arguments(args, kwargs)
         return publish(name, args, kwargs, options, registry.tasks.get(name))
+
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **opts: Any,
+    ) -> str:
+        """Let a task run again and again; returns the name of the periodic task, by default the signature's repr.
+
+        `schedule` is a number of seconds, a timedelta, or one of `schedule`, `crontab`, `solar` and `clocked`; `sig` a
+        signature or a task. `opts` are options of `apply_async`, and what an entry of BEAT_SCHEDULE may say besides
+        (catch_up, overlap …). Beat learns of it when it starts. Raises TypeError, ValueError for what does not fit.
+        """
+        return codeschedules.add_periodic_task(schedule, sig, args, kwargs, name, opts)
 
     def setup_security(
         self,

@@ -128,7 +128,7 @@ def _committed(frame: Frame, owner: int, work: Work, conn: BaseDatabaseWrapper) 
             raise Reject("its transaction met another one's, and was undone", requeue=True) from error
         else:
             raise
-    return value, outcome._replace(finished=True, result=None, successors=())
+    return value, outcome._replace(finished=True, result=None, successors=(), opened=(), fallen=(), replaced=False)
 
 
 def _note_commit(frame: Frame) -> None:

@@ -12,6 +12,7 @@ from djtasks.current import running
 from djtasks.exceptions import TimeoutError
 from djtasks.ids import as_task_id
 from djtasks.messages import Stored
+from djtasks.states import PROPAGATE_STATES
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -73,6 +74,8 @@ class Awaitable(Generic[R_co]):
             await sync_to_async(self._throw_for_parents)()
         if self._stored is None:
             await self._await(timeout, interval)
+            if propagate and follow_parents and await self.astate() in PROPAGATE_STATES:
+                await sync_to_async(self._throw_for_parents)()
         return self.maybe_throw(propagate, callback)
 
     async def _await(self, timeout: float | None, interval: float) -> None:

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from djtasks.canvas.signature import Signature, maybe_signature
+from djtasks import canvas
+from djtasks.canvas.signature import maybe_signature
 from djtasks.conf import settings
 from djtasks.db.connections import borrow
 from djtasks.db.results import prune
 from djtasks.decorators import shared_task
 
 _BATCH = 1000
+#: How Celery looks whether a header is ready, which nobody has to do here.
+_OF_POLLING = frozenset({"interval", "max_retries", "eager", "countdown"})
 
 
 @shared_task(name="celery.ping")
@@ -49,12 +52,31 @@ def xstarmap(task: Any, it: Iterable[Sequence[Any]]) -> list[Any]:
     return [call(*each) for each in it]
 
 
+# The rest is called by messages of other programs, or by its name: a workflow is taken apart before it is sent.
+
+
 @shared_task(name="celery.chunks")
-def chunks(task: Any, it: Iterable[Sequence[Any]], n: int) -> list[str]:
-    """Enqueue a `celery.starmap` for every `n` rows of arguments; their ids."""
-    rows = list(it)
-    if n < 1:
-        raise ValueError(f"a chunk holds at least one row, not {n}")
-    parts = (rows[start : start + n] for start in range(0, len(rows), n))
-    calls = (((), {"task": Signature(maybe_signature(task)["task"]), "it": part}) for part in parts)
-    return [result.id for result in xstarmap.bulk_apply_async(calls)]
+def chunks(task: Any, it: Iterable[Sequence[Any]], n: int) -> Any:
+    """Enqueue a `celery.starmap` for every `n` rows of arguments; their GroupResult."""
+    return canvas.chunks.apply_chunks(maybe_signature(task), it, n)
+
+
+@shared_task(name="celery.group")
+def group(
+    tasks: Iterable[Any], result: Any = None, group_id: str | None = None, partial_args: Any = (), **options: Any
+) -> Any:
+    """Enqueue the tasks of a group; their GroupResult."""
+    return canvas.group(list(tasks)).apply_async(partial_args, task_id=group_id, **options)
+
+
+@shared_task(name="celery.chord")
+def chord(header: Any, body: Any, partial_args: Any = (), kwargs: Any = None, **options: Any) -> Any:
+    """Enqueue a chord; the result of its body."""
+    said = {key: value for key, value in options.items() if key not in _OF_POLLING}
+    return canvas.chord(header, body).apply_async(partial_args, kwargs, **said)
+
+
+@shared_task(name="celery.chain")
+def chain(*args: Any, **kwargs: Any) -> None:
+    """Raises NotImplementedError: a chain is its tasks, and no task."""
+    raise NotImplementedError("a chain is no task of its own: send the signature, and not a call of celery.chain")

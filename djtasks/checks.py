@@ -10,9 +10,11 @@ from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.connection import ConnectionDoesNotExist
 
-from djtasks import annotations, appstate, atomic, compression, keys, masking, routing, serializers
+from djtasks import annotations, appstate, atomic, codeschedules, compression, keys, masking, routing, serializers
+from djtasks.codeschedules import PLACES
 from djtasks.conf import layers, problems, settings
 from djtasks.exceptions import EncodeError, ImproperlyConfigured
+from djtasks.periodic import warnings
 from djtasks.registry import tasks
 from djtasks.serializers import auth
 from djtasks.task import Task
@@ -53,6 +55,7 @@ def check_settings(app_configs: object = None, **kwargs: object) -> list[Message
         _atomic,
         _mails,
         _tasks,
+        _periodic,
     )
     return [*found, *(message for part in parts for message in part())]
 
@@ -68,6 +71,12 @@ def check_deployment(app_configs: object = None, **kwargs: object) -> list[Messa
     if _accepts("pickle", (*settings.ACCEPT_CONTENT, *settings.RESULT_ACCEPT_CONTENT)):
         text = "DJTASKS accepts pickle: whoever can write to the task tables can run code in workers and callers."
         found.append(checks.Warning(text, hint="Use json, yaml or msgpack.", id="djtasks.W011"))
+    if settings.TASK_TIME_LIMIT is None and settings.TASK_SOFT_TIME_LIMIT is None:
+        endless = [name for name in tasks.names() if not (tasks[name].time_limit or tasks[name].soft_time_limit)]
+        if endless:
+            text = f"Nothing ends these tasks when they hang: {', '.join(endless[:5])}{' …' if endless[5:] else ''}."
+            hint = "Set TASK_TIME_LIMIT, and another time_limit where a task may take longer."
+            found.append(checks.Warning(text, hint=hint, id="djtasks.W012"))
     return found
 
 
@@ -273,3 +282,15 @@ def _tasks() -> Iterator[Message]:
         except (TypeError, ValueError) as error:
             hint = "Correct it where the task is defined, or in TASK_ANNOTATIONS."
             yield checks.Error(f"The task {name!r}: {error}.", hint=hint, id="djtasks.E060")
+
+
+def _periodic() -> Iterator[Message]:
+    """What is wrong with the periodic tasks of the code; those of the table are checked when they are saved."""
+    for name, source, text in codeschedules.faults():
+        hint = "Beat leaves it out until it is corrected."
+        yield checks.Error(f"The periodic task {name!r} ({PLACES[source]}): {text}", hint=hint, id="djtasks.E070")
+    for name, entry in codeschedules.said().items():
+        for sentence in () if entry.source == "builtin" else warnings(entry).values():
+            text = f"The periodic task {name!r} ({PLACES[entry.source]}): {sentence}"
+            hint = "A name of another project's is all right; one that is misspelt waits for ever."
+            yield checks.Warning(text, hint=hint, id="djtasks.W070")

@@ -8,7 +8,6 @@ import random
 import signal as signals_of_os
 import time
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import psycopg
@@ -18,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from djtasks import ending, ratelimits, result_actions, stamps, tracer
 from djtasks.calls import check_limit
 from djtasks.conf import settings
-from djtasks.db import claims, notify, revocations, workers
+from djtasks.db import claims, notify, workers
 from djtasks.db import control as commands
 from djtasks.db.connections import CONFLICTS, borrow, open_private
 from djtasks.db.drain import Lent
@@ -26,18 +25,14 @@ from djtasks.exceptions import TaskRevokedError, safe_repr
 from djtasks.ids import as_task_id
 from djtasks.messages import Claimed, Outcome
 from djtasks.requeue import requeue
+from djtasks.revoking import NOTED, PENDING, RUNNING, SIGNALLED, TRIES, Order
 from djtasks.routing import known_queues
 from djtasks.states import IGNORED
 
-#: So many messages are ended in one transaction.
-BATCH = 1000
-#: A conflict with another session is tried again so often.
-TRIES = 5
+#: What the headers say of a call that has a place in a workflow.
+_IN_WORKFLOW = ('"chain"', '"group"')
 #: How often replies are looked for, in seconds.
 LOOK_EVERY = 0.02
-#: What has been said of a task that is to be revoked.
-PREVENTED, SIGNALLED, RUNNING, DONE, NOTED, PENDING = "prevented", "signalled", "running", "done", "noted", "pending"
-_NO_ID = "00000000-0000-0000-0000-000000000000"
 TERM = "SIGTERM"
 #: Options of Celery's that mean nothing here.
 _IGNORED = frozenset({"connection", "channel", "callback", "timeout", "limit", "pattern", "matcher", "producer"})
@@ -99,108 +94,7 @@ def _open_transaction() -> BaseDatabaseWrapper | None:
     return None
 
 
-class _Order:
-    """One revocation: of tasks, of workflows or of stamps."""
-
-    def __init__(
-        self, ids: Collection[str], roots: Collection[str], stamped: list[stamps.Stamp], terminate: bool, signum: int
-    ) -> None:
-        self.ids = ids
-        self.roots = roots
-        self.stamps = stamped
-        self.terminate = terminate
-        self.signum = signum
-
-    def carry_out(self, by: str = "", conn: Any = None) -> dict[str, str]:
-        """Write it, end what waits, tell who holds the rest; the answer by the row's id."""
-        with open_private("control") if conn is None else nullcontext(conn) as conn:
-            self._write(conn, by)
-            aliases = revocations.aliases(conn, self.ids)
-            ids = {*self.ids, *aliases.values()}
-            if self.stamps:
-                ids |= self._stamped(conn)
-            found = self._end(conn, ids)
-            left = revocations.standings(conn, {*ids, *self.roots}, self.roots)
-            if any(standing.waits for standing in left):
-                # A worker has just given it back.
-                found += self._end(conn, ids)
-                left = revocations.standings(conn, {*ids, *self.roots}, self.roots)
-            answers = dict.fromkeys((message.id for message in found), PREVENTED)
-            owners = set()
-            for standing in left:
-                if standing.owner is not None and standing.pool is not None:
-                    owners.add(standing.owner)
-                    ends = self.terminate and standing.pool == "prefork"
-                    answers[standing.id] = SIGNALLED if ends else RUNNING
-                elif standing.id not in answers:
-                    answers[standing.id] = NOTED if standing.state is None else DONE
-            if owners:
-                revocations.tell(conn, owners)
-            if found:
-                notify.ring_waiters(conn, [message.id for message in found])
-            if over := {task_id for task_id, answer in answers.items() if answer in (PREVENTED, DONE)}:
-                revocations.drop(conn, over)
-        for message in found:
-            tracer.tell_revoked(message, "")
-        for alias, target in aliases.items():
-            answers[alias] = answers[target]
-        return answers
-
-    def _write(self, conn: psycopg.Connection, by: str) -> None:
-        said: dict[str, Any] = {
-            "terminate": self.terminate,
-            "signal": self.signum if self.terminate else None,
-            "seconds": settings.REVOCATION_EXPIRES.total_seconds(),
-            "by": by,
-        }
-        if self.ids:
-            ids = {*self.ids, *revocations.aliases(conn, self.ids).values()}
-            revocations.revoke_tasks(conn, ids, **said)
-        if self.roots:
-            revocations.revoke_roots(conn, self.roots, **said)
-        if self.stamps:
-            revocations.revoke_stamps(conn, self.stamps, **said)
-
-    def _stamped(self, conn: psycopg.Connection) -> set[str]:
-        """The messages that have one of the stamps."""
-        after, found, wanted = _NO_ID, set(), set(self.stamps)
-        while part := revocations.stamped(conn, after):
-            found |= {task_id for task_id, headers in part if not wanted.isdisjoint(stamps.stamps_of(headers))}
-            after = part[-1][0]
-        return found
-
-    def _end(self, conn: psycopg.Connection, ids: Collection[str]) -> list[Claimed]:
-        """End what waits as REVOKED."""
-        ordered = sorted({*ids, *self.roots})
-        found: list[Claimed] = []
-        for start in range(0, len(ordered), BATCH):
-            part = ordered[start : start + BATCH]
-            found += end_waiting(conn, part, [root for root in part if root in self.roots])
-        return found
-
-
-def end_waiting(conn: psycopg.Connection, ids: Collection[str], roots: Collection[str] = ()) -> list[Claimed]:
-    """End the waiting messages of these tasks and workflows as REVOKED, in one transaction of its own.
-
-    Of their ends nobody is rung or told; of what follows them, everybody.
-    """
-    for left in reversed(range(TRIES)):
-        owner = random.getrandbits(62) | 1
-        try:
-            with conn.transaction():
-                found = revocations.take(conn, owner, 1, ids, roots)
-                ends = [tracer.failure(each, TaskRevokedError("revoked")) for each in found]
-                done = ending.end(conn, owner, ends, None) if found else None
-            if done is not None:
-                ending.tell(conn, done)
-            return found
-        except CONFLICTS:
-            if not left:
-                raise
-    return []
-
-
-def _revoke(order: _Order, names: Mapping[str, str], immediately: bool) -> Revoked:
+def _revoke(order: Order, names: Mapping[str, str], immediately: bool) -> Revoked:
     """Carry out an order, now or at the commit."""
     conn = None if immediately else _open_transaction()
     if conn is not None:
@@ -222,6 +116,7 @@ def revoke(
     workflow: bool = False,
     immediately: bool = False,
     reply: bool = False,
+    by: str = "",
     **options: Any,
 ) -> Any:
     """Let tasks not run: `task_id` is an id, a result, or several of them. Returns a `Revoked`: what became of each.
@@ -231,15 +126,14 @@ def revoke(
     workflow's first task, and means all that came and will come of it. Inside `atomic()` it happens after the commit,
     unless `immediately` is true. With `reply` the answer has Celery's shape, `[{node: {"ok": text}}]`.
 
-    Revocations hold for all workers, so `destination` only chooses whose replies are shown. Raises TypeError and
-    ValueError for a malformed id or an unknown signal.
+    Revocations hold for all workers, so `destination` only chooses whose replies are shown. `by` is shown in the admin.
+    Raises TypeError and ValueError for a malformed id or an unknown signal.
     """
     _check(options)
     signum = signal_number(signal)
     names = _named(task_id)
-    order = _Order(
-        () if workflow else list(names), list(names) if workflow else (), [], terminate=bool(terminate), signum=signum
-    )
+    ids, roots = ((), list(names)) if workflow else (list(names), ())
+    order = Order(ids, roots, [], bool(terminate), signum, by)
     said = _revoke(order, names, immediately) if names else Revoked()
     return _replies(said, terminate, destination) if reply else said
 
@@ -266,7 +160,7 @@ def revoke_by_stamped_headers(
     It holds for tasks that come later, too. Returns a `Revoked` of the tasks that are there now. Raises as `revoke`.
     """
     _check(options)
-    order = _Order((), (), stamps.wanted(headers), bool(terminate), signal_number(signal))
+    order = Order((), (), stamps.wanted(headers), bool(terminate), signal_number(signal))
     said = _revoke(order, {}, immediately)
     if not reply:
         return said
@@ -307,14 +201,30 @@ def purge(queues: Collection[str] | None = None, connection: Any = None) -> int:
 
 
 def purge_batch(conn: psycopg.Connection, owner: int, queues: Collection[str]) -> int:
-    """End a batch of waiting messages without running them, and without a result; returns how many."""
-    with conn.transaction():
-        found = claims.claim_waiting(conn, owner, 1, queues)
-        ends = [Outcome(each.claim, each.id, IGNORED, store=False) for each in found]
-        done = ending.end(conn, owner, ends, None) if found else None
+    """End a batch of waiting messages without running them; returns how many."""
+    for left in reversed(range(TRIES)):
+        try:
+            with conn.transaction():
+                found = claims.claim_waiting(conn, owner, 1, queues)
+                ends = [_purged(each) for each in found]
+                done = ending.end(conn, owner, ends, None) if found else None
+        except CONFLICTS:
+            if not left:
+                raise
+        else:
+            break
     if done is not None:
         ending.tell(conn, done)
+        if told := [each.id for each in ends if each.store]:
+            notify.ring_waiters(conn, told)
     return len(found)
+
+
+def _purged(message: Claimed) -> Outcome:
+    """How a message ends that is thrown away: without a trace, unless others wait for it in a workflow."""
+    if message.chord is None and not any(mark in (message.headers or "") for mark in _IN_WORKFLOW):
+        return Outcome(message.claim, message.id, IGNORED, store=False)
+    return tracer.failure(message, TaskRevokedError("purged"))
 
 
 # -- commands -----------------------------------------------------------------------------------------------------

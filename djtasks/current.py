@@ -14,7 +14,7 @@ from djtasks import masking
 from djtasks.conf import settings
 from djtasks.conf.kinds import is_limit
 from djtasks.exceptions import DecodeError, InvalidTaskError, safe_repr
-from djtasks.messages import Again, Claimed, Progress
+from djtasks.messages import Again, Chord, Claimed, Message, Progress
 from djtasks.proxies import Proxy
 from djtasks.registry import tasks
 from djtasks.serializers.json import loads
@@ -236,7 +236,7 @@ def _take_headers(request: Context, headers: dict[str, Any]) -> None:
     task_id = headers.pop("task_id", None)
     if task_id is not None:
         request.id = request.root_id = request.correlation_id = task_id
-    for key in ("callbacks", "errbacks"):
+    for key in ("callbacks", "errbacks", "chain"):
         if not isinstance(headers.get(key, []), list):
             raise InvalidTaskError(f"the {key} of a message must be a list, not {safe_repr(headers[key], 200)}")
     request.__dict__.update(headers)
@@ -271,6 +271,7 @@ class Frame:
         "message",
         "owner",
         "previous",
+        "replaced",
         "reporter",
         "request",
         "rerun",
@@ -301,6 +302,8 @@ class Frame:
         self.again: Again | None = None
         #: The arguments with which it is to run again: (args, kwargs).
         self.rerun: tuple[Any, Any] | None = None
+        #: What `replace()` asked for: the messages that are to be written in its place, and their chords.
+        self.replaced: tuple[list[Message], list[Chord]] | None = None
         #: The `max_retries` that a `retry()` of this run was given.
         self.max_retries: int | None = None
         self.previous: Frame | None = None
@@ -325,6 +328,11 @@ def pop(frame: Frame) -> None:
     """Back to the frame that was innermost before `frame` was pushed."""
     # Not by the variable's token: that refuses to work in another context than push() did.
     _top.set(frame.previous)
+
+
+def leave() -> None:
+    """Forget what runs, in this context: what is done now is not done by it."""
+    _top.set(None)
 
 
 def frames() -> Iterator[Frame]:

@@ -84,6 +84,8 @@ class TaskOptions(TypedDict, total=False):
     resultrepr_maxsize: int
     sensitive: bool | str | Sequence[str]
     error_emails: bool | None
+    #: When it is to run again and again.
+    schedule: Any
     #: Validate arguments that are annotated with pydantic's models, and dump one that is returned.
     pydantic: bool
     pydantic_strict: bool
@@ -176,7 +178,7 @@ class TaskDecorator:
 
     def __call__(self, /, *functions: Any, **options: Any) -> Any:
         """Raises TypeError for what is no function and for what cannot be a task's name, ValueError for what is no time
-        limit, NotSupportedYet for an option that is still to come.
+        limit.
         """
         if len(functions) > 1:
             raise TypeError(f"@task takes one function, and got {len(functions)} arguments")

@@ -20,13 +20,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from djtasks import keyed, rings
 from djtasks.backoff import intervals
 from djtasks.conf import settings
+from djtasks.db import chords, notify, results
 from djtasks.db import messages as table
-from djtasks.db import notify, results
 from djtasks.db.connections import LOST, Connection, Link, borrow, direct, pooled, reason
 from djtasks.db.pipe import Pipe, Question, ask
 from djtasks.exceptions import EnqueueUncertain
 from djtasks.exceptions import OperationalError as TaskOperationalError
-from djtasks.messages import Message
+from djtasks.messages import Chord, Message
 
 logger = logging.getLogger("djtasks.outbox")
 
@@ -47,6 +47,20 @@ class Posting(NamedTuple):
     ignore_result: bool = False
     retry: bool = True
     policy: Mapping[str, Any] | None = None
+    #: Written with the messages, in one transaction.
+    chords: tuple[Chord, ...] = ()
+    #: The ids of what is to come of the messages, for who waits for it.
+    behind: tuple[str, ...] = ()
+
+
+class Part(NamedTuple):
+    """Some of many messages that are written as they come."""
+
+    messages: Sequence[Message]
+    #: The chords whose headers are whole with these messages.
+    chords: tuple[Chord, ...] = ()
+    #: False when a chord that they belong to is still to come: they are committed with the next part.
+    whole: bool = True
 
 
 def in_transaction(conn: BaseDatabaseWrapper) -> bool:
@@ -134,22 +148,25 @@ def write_immediately(messages: Sequence[Message], posting: Posting) -> None:
         _commit(_Lent(conn), messages, posting)
 
 
-def write_many(parts: Iterable[Sequence[Message]], posting: Posting) -> None:
+def write_many(parts: Iterable[Part], posting: Posting) -> None:
     """Write parts as they come, each committed by itself: the next one is made while the server writes the last.
 
-    Through a connection of its own, since what makes the messages may use Django's at the same time.
+    Parts that are not whole are committed with the one after them. Through a connection of its own, since what makes
+    the messages may use Django's at the same time.
     """
-    way, sent = _Streaming(), None
+    way, sent, left = _Streaming(), None, iter(parts)
     try:
-        for part in parts:
+        for part in left:
             if sent is not None:
                 arriving, sent = sent, None
                 way.arrive(arriving, posting)
-            if keyed.keyed(part):
+            if not part.whole:
+                way.write_together(part, left, posting)
+            elif part.chords or posting.anew or keyed.keyed(part.messages):
                 with borrow().wrap_database_errors:
-                    _commit(way, part, posting)
-            else:
-                sent = way.send(part)
+                    _commit(way, part.messages, posting._replace(chords=part.chords))
+            elif part.messages:
+                sent = way.send(part.messages)
     finally:
         try:
             if sent is not None:
@@ -198,6 +215,39 @@ class _Streaming:
                 self.lost()
                 _commit(self, sent.messages, posting, sent.began)
 
+    def write_together(self, part: Part, more: Iterator[Part], posting: Posting) -> None:
+        """Write a part, and those that come up to the next whole one, in one transaction.
+
+        It is not repeated: what makes the messages makes them once. Raises NotEnqueued, EnqueueUncertain.
+        """
+        queues: set[str] = set()
+        limited: dict[str, Any] = {}
+        count, ready = 0, False
+        with borrow().wrap_database_errors:
+            try:
+                with self.begin():
+                    conn = self.connect()
+                    while True:
+                        _insert(conn, part.messages, posting._replace(chords=part.chords))
+                        new, runnable = rings.runnable(part.messages)
+                        queues, count = queues | new, count + runnable
+                        limited.update(keyed.definitions(part.messages))
+                        if part.whole:
+                            break
+                        part = next(more)
+                    ready = True
+            except LOST as error:
+                if not ready:
+                    raise NotEnqueued(reason(error)) from error
+                raise EnqueueUncertain(
+                    "the database's answer to a COMMIT was lost: look whether the workflow is there before it is sent"
+                    " again"
+                ) from error
+            if count:
+                rings.ring_for(conn, queues, count)
+            if limited:
+                rings.admit(conn, limited, self.begin)
+
 
 class _Sent:
     """A part that is on its way."""
@@ -226,7 +276,7 @@ def _commit(
             conn = way.connect()
             if uncertain:
                 _repeat(way, conn, messages, posting, began)
-            elif posting.anew or keyed.keyed(messages):
+            elif posting.anew or posting.chords or keyed.keyed(messages):
                 with way.begin():
                     _insert(conn, messages, posting)
             elif _in_one_trip(conn, messages):
@@ -273,6 +323,10 @@ def _in_one_trip(conn: BaseDatabaseWrapper | psycopg.Connection, messages: Seque
 
 
 def _insert(conn: Connection, messages: Sequence[Message], posting: Posting) -> None:
+    if posting.chords:
+        chords.open_chords(conn, posting.chords)
+    if not messages:
+        return
     written = keyed.write(conn, messages) if keyed.unique(messages) else table.enqueue(conn, messages)
     if posting.anew and written:
         results.forget_ended(conn, sorted(written))
@@ -288,11 +342,16 @@ def _repeat(
                 _insert_again(conn, messages, posting, began)
             return
         except _Ended as ended:
+            if posting.chords:
+                # They were written together.
+                return
             messages = [message for message in messages if message.id not in ended.ids]
 
 
 def _insert_again(conn: Connection, messages: Sequence[Message], posting: Posting, began: float) -> None:
     """`began` is when the first attempt was made, in monotonic seconds. Raises _Ended, EnqueueUncertain."""
+    if posting.chords and len(chords.open_chords(conn, posting.chords)) < len(posting.chords):
+        raise _Ended(set())
     written = sorted(keyed.write(conn, messages) if keyed.unique(messages) else table.enqueue(conn, messages))
     if not written:
         return

@@ -27,7 +27,7 @@ R_co = TypeVar("R_co", covariant=True)
 class EagerResult(AsyncResult[R_co]):
     """The result of a task that has run already, in this process."""
 
-    __slots__ = ("_guarded", "_ret", "_state", "_traceback")
+    __slots__ = ("_children", "_guarded", "_ret", "_state", "_traceback")
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class EagerResult(AsyncResult[R_co]):
         self._state = str(state)
         self._traceback = traceback
         self._guarded = guarded
+        self._children: Sequence[Any] = ()
 
     @property
     def state(self) -> str:
@@ -51,6 +52,11 @@ class EagerResult(AsyncResult[R_co]):
         return self._state
 
     status = state
+
+    @property
+    def children(self) -> Sequence[Any]:
+        """The results of what the task called."""
+        return self._children
 
     def ready(self) -> bool:
         """Always true."""
@@ -121,6 +127,12 @@ class EagerResult(AsyncResult[R_co]):
     def _look(self) -> Stored | None:
         return None
 
+    def _to_wait_for(self) -> str | None:
+        return None
+
+    def _known_end(self) -> str | None:
+        return self._state
+
     def __repr__(self) -> str:
         return f"<EagerResult: {self.id}>"
 
@@ -174,7 +186,9 @@ def apply(
     if as_enqueued and run.outcome.state == SUCCESS and run.outcome.result is not None:
         value = unpack_value(run.outcome.result, run.outcome.content_type, run.outcome.content_encoding)
     traceback = None if run.einfo is None else run.einfo.traceback
-    return EagerResult(own, value, run.outcome.state, traceback, task.name, guarded=as_enqueued)
+    done: EagerResult[Any] = EagerResult(own, value, run.outcome.state, traceback, task.name, guarded=as_enqueued)
+    done._children = request.children
+    return done
 
 
 def _message(

@@ -16,7 +16,7 @@ from djtasks.db.chords import Cause, Complete
 from djtasks.db.connections import Connection
 from djtasks.keys import RAISE, RETURN, definition
 from djtasks.messages import Chord, Fallen, Message, Outcome
-from djtasks.states import IGNORED
+from djtasks.states import IGNORED, REVOKED
 
 #: Where the body of a message stands, in what travels as a tuple.
 _BODY = Message._fields.index("body")
@@ -67,15 +67,34 @@ def end(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str |
         done.accepted.update(accepted)
         if dead := {each.id: each.dead for each in outcomes if each.dead is not None and each.id in accepted}:
             results.mark_dead(conn, dead)
-        sequel = _sequel_of([outcome for outcome in outcomes if outcome.id in accepted])
-        while sequel != _NOTHING or complete:
-            complete += follow(conn, sequel, done)
-            sequel = _close(conn, chords.take(conn, complete)) if complete else _NOTHING
-            complete = []
+        _go_on(conn, _sequel_of([outcome for outcome in outcomes if outcome.id in accepted]), complete, done)
+    return done
+
+
+def forsake(conn: Connection, chord_ids: Sequence[str], cause: Cause) -> Ended:
+    """Let the parts that these chords miss have failed, and write what follows."""
+    done = Ended(set(), [], [])
+    with _together(conn):
+        _go_on(conn, _NOTHING, chords.forsake(conn, cause, chord_ids), done)
     return done
 
 
 _NOTHING = Sequel()
+
+
+def fall(conn: Connection, fallen: Sequence[tuple[Cause, Sequence[Fallen]]]) -> Ended:
+    """End what never runs, and write what follows. Call it in a transaction."""
+    done = Ended(set(), [], [])
+    _go_on(conn, Sequel(fallen=fallen), [], done)
+    return done
+
+
+def _go_on(conn: Connection, sequel: Sequel, complete: list[str], done: Ended) -> None:
+    """Write the sequel, close these chords, and so on until nothing more follows."""
+    while sequel != _NOTHING or complete:
+        complete += follow(conn, sequel, done)
+        sequel = _close(conn, chords.take(conn, complete)) if complete else _NOTHING
+        complete = []
 
 
 def _sequel_of(outcomes: Sequence[Outcome]) -> Sequel:
@@ -86,7 +105,9 @@ def _sequel_of(outcomes: Sequence[Outcome]) -> Sequel:
 
 
 def _cause_of(outcome: Outcome) -> Cause:
-    return Cause(outcome.state, outcome.result, outcome.content_type, outcome.content_encoding, outcome.traceback)
+    # What stands behind a task that was ignored will never run, and somebody may wait for it.
+    state = REVOKED.value if outcome.state == IGNORED else outcome.state
+    return Cause(state, outcome.result, outcome.content_type, outcome.content_encoding, outcome.traceback)
 
 
 def follow(conn: Connection, sequel: Sequel, done: Ended) -> list[str]:

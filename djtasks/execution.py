@@ -18,7 +18,7 @@ from djtasks.canvas import links
 from djtasks.conf import settings
 from djtasks.current import Frame, pop, push, report
 from djtasks.einfo import ExceptionInfo, hide_frames_of
-from djtasks.exceptions import FATAL, Ignore, Reject, Retry, safe_repr
+from djtasks.exceptions import FATAL, Ignore, Reject, Retry, TaskRevokedError, safe_repr
 from djtasks.messages import Again, Outcome, Progress
 from djtasks.payload import Payload, pack_exception, pack_value
 from djtasks.reporting import report_of
@@ -108,9 +108,16 @@ def _complete(frame: Frame) -> tuple[Any, Outcome]:
             value = aio.run(value)
     finally:
         window.inside = outside
+    if frame.replaced is not None:
+        # The task has gone on after that: all the same, its work is done elsewhere.
+        raise Ignore("Replaced by new task")
     outcome = _outcome(frame, SUCCESS, _packed(frame, value))
-    if request.callbacks and not request.is_eager:
-        outcome = outcome._replace(successors=links.callbacks(request, value))
+    if frame.message is not None and frame.message.chord is not None and ignores_result(task, request.ignore_result):
+        # Only its chord asks for it.
+        outcome = outcome._replace(store=False)
+    if (request.callbacks or request.chain) and not request.is_eager:
+        successors, opened = links.follow(request, value)
+        outcome = outcome._replace(successors=successors, opened=opened)
     return value, outcome
 
 
@@ -119,12 +126,13 @@ def _complete_or_ignored(frame: Frame) -> tuple[Any, Outcome]:
     try:
         return _complete(frame)
     except Ignore as ignored:
-        return ignored, _outcome(frame, IGNORED, None)
+        return ignored, _ignored(frame)
 
 
 def _packed(frame: Frame, value: Any) -> Payload | None:
-    """The encoded result, or None when it is not to be stored."""
-    if frame.message is None or ignores_result(frame.task, frame.request.ignore_result):
+    """The encoded result, or None when nobody asks for it."""
+    message = frame.message
+    if message is None or (message.chord is None and ignores_result(frame.task, frame.request.ignore_result)):
         return None
     packed = pack_value(value)
     if (size := len(packed[2])) > settings.RESULT_WARN_BYTES:
@@ -134,7 +142,9 @@ def _packed(frame: Frame, value: Any) -> Payload | None:
     return packed
 
 
-def _outcome(frame: Frame, state: str, packed: Payload | None, traceback: str | None = None) -> Outcome:
+def _outcome(
+    frame: Frame, state: str, packed: Payload | None, traceback: str | None = None, store: bool = True
+) -> Outcome:
     message = frame.message
     content_type, encoding, body = packed or _NOTHING
     return Outcome(
@@ -145,12 +155,26 @@ def _outcome(frame: Frame, state: str, packed: Payload | None, traceback: str | 
         content_type,
         encoding,
         traceback,
-        packed is not None,
+        store and packed is not None,
         state != SUCCESS or settings.RESULT_EXTENDED,
         frame.began,
         time.perf_counter() - frame.clock,
         again=frame.again,
     )
+
+
+def _ignored(frame: Frame) -> Outcome:
+    """The outcome of a task that has raised Ignore: what replaces it goes on in its place, if anything does."""
+    outcome = _outcome(frame, IGNORED, None)
+    if frame.finished or frame.request.is_eager or frame.again is not None:
+        return outcome._replace(finished=frame.finished)
+    if frame.replaced is not None:
+        messages, chords = frame.replaced
+        return outcome._replace(successors=tuple(map(tuple, messages)), opened=tuple(map(tuple, chords)), replaced=True)
+    if fallen := links.behind(frame.request):
+        content_type, encoding, body = pack_exception(TaskRevokedError("ignored"))
+        return outcome._replace(content_type=content_type, content_encoding=encoding, result=body, fallen=fallen)
+    return outcome
 
 
 def _succeeded(frame: Frame, value: Any, outcome: Outcome) -> Run:
@@ -180,7 +204,7 @@ def _raised(frame: Frame, error: BaseException) -> Run:
         return _retried(frame, error)
     if isinstance(error, Ignore):
         log(_INFO, "Task %(name)s[%(id)s] ignored", frame)
-        return Run(_outcome(frame, IGNORED, None)._replace(finished=frame.finished), error)
+        return Run(_ignored(frame), error)
     if isinstance(error, Reject):
         return _rejected(frame, error)
     if isinstance(error, atomic.Refused):
@@ -240,8 +264,8 @@ def _retried(frame: Frame, retry: Retry) -> Run:
 def _again_after_all(frame: Frame, run: Run) -> Run:
     """`retry(throw=False)` was called and the task went on: it runs again, however this run ended."""
     outcome = run.outcome._replace(
-        state=RETRY, result=None, traceback=None, again=frame.again, keep=True, dead=None, successors=(), reported=None
-    )
+        state=RETRY, result=None, traceback=None, again=frame.again, keep=True, dead=None, reported=None
+    )._replace(successors=(), opened=(), fallen=(), replaced=False)
     return Run(outcome, run.value, run.einfo)
 
 
@@ -283,13 +307,21 @@ def _failure(frame: Frame, error: BaseException, einfo: ExceptionInfo, dead: str
     if request.is_eager or frame.again is not None:
         dead = None
     stored = frame.message is not None and (dead is not None or stores_errors(frame.task, request.ignore_result))
-    outcome = _outcome(frame, FAILURE, pack_exception(error) if stored else None, einfo.traceback)
+    packed = pack_exception(error) if stored or _concerns_others(frame) else None
+    outcome = _outcome(frame, FAILURE, packed, einfo.traceback, stored)
+    if request.chain and not request.is_eager and frame.again is None:
+        outcome = outcome._replace(fallen=links.behind(request))
     if request.errbacks and frame.again is None:
-        called, sent = links.errbacks(request)
+        called, successors, opened = links.errbacks(request)
         for each in called:
             tell(frame, each, request, error, einfo.traceback)
-        outcome = outcome._replace(successors=tuple(sent))
+        outcome = outcome._replace(successors=successors, opened=opened)
     return outcome._replace(dead=dead, reported=report_of(frame.task, error))
+
+
+def _concerns_others(frame: Frame) -> bool:
+    """Whether its end is also that of others."""
+    return frame.message is not None and (frame.message.chord is not None or bool(frame.request.chain))
 
 
 def _report_started(frame: Frame) -> None:

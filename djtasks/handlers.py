@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
+from djtasks.canvas import maps
 from djtasks.canvas.signature import Signature
 from djtasks.einfo import ExceptionInfo
 
@@ -58,14 +59,14 @@ class Signatures:
         """A call with these arguments as data, which takes no others."""
         return Signature(self, args, kwargs, immutable=True)
 
-    def map(self, it: Iterable[Any]) -> Signature:
+    def map(self, it: Iterable[Any]) -> maps.xmap:
         """One task that calls this one for each of `it`, and returns the list of what they returned."""
-        return Signature("celery.map", kwargs={"task": self.s(), "it": list(it)}, immutable=True)
+        return maps.xmap(self.s(), it)
 
-    def starmap(self, it: Iterable[Sequence[Any]]) -> Signature:
+    def starmap(self, it: Iterable[Sequence[Any]]) -> maps.xstarmap:
         """As `map`, where each of `it` is a row of arguments."""
-        return Signature("celery.starmap", kwargs={"task": self.s(), "it": list(it)}, immutable=True)
+        return maps.xstarmap(self.s(), it)
 
-    def chunks(self, it: Iterable[Sequence[Any]], n: int) -> Signature:
-        """One task that enqueues a `starmap` for every `n` rows of arguments, and returns their ids."""
-        return Signature("celery.chunks", kwargs={"task": self.s(), "it": list(it), "n": n}, immutable=True)
+    def chunks(self, it: Iterable[Sequence[Any]], n: int) -> maps.chunks:
+        """A group of tasks: one `starmap` for every `n` rows of arguments."""
+        return maps.chunks(self.s(), it, n)

@@ -5,20 +5,22 @@ with a limit is written without a lane, and admission opens it after the commit.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from djtasks import ending
 from djtasks.conf import settings
 from djtasks.db import messages as table
 from djtasks.db import notify, uniques
+from djtasks.db.chords import Cause
 from djtasks.db.connections import Connection, borrow, speaking_arrays
 from djtasks.db.limits import Definitions
 from djtasks.exceptions import OperationalError, TaskAlreadyQueued, TaskRevokedError
 from djtasks.keys import RAISE, REPLACE, definition
-from djtasks.messages import Message, Outcome
+from djtasks.messages import Fallen, Message, Outcome
 from djtasks.payload import headers_of, pack_exception
 from djtasks.registry import tasks
-from djtasks.states import REVOKED
+from djtasks.states import FAILURE, REVOKED
 
 #: How often a call is written again whose key was taken, and then free.
 ATTEMPTS = 20
@@ -46,6 +48,7 @@ def write(conn: Connection, messages: Sequence[Message]) -> set[str]:
     Raises TaskAlreadyQueued.
     """
     messages, aliases = _latest(messages)
+    refused: list[tuple[Message, uniques.Holder]] = []
     written = table.enqueue_unique(conn, messages)
     left = [message for message in messages if message.unique_key is not None and message.id not in written]
     for _ in range(ATTEMPTS):
@@ -54,7 +57,7 @@ def write(conn: Connection, messages: Sequence[Message]) -> set[str]:
         holders = uniques.holders(conn, {str(message.unique_key) for message in left})
         own = {holder.id for holder in holders.values()}
         # A repeated call, of an id that is there already, is no conflict.
-        left = _settle(conn, [message for message in left if message.id not in own], holders, aliases)
+        left = _settle(conn, [message for message in left if message.id not in own], holders, aliases, refused)
         if left:
             more = table.enqueue_unique(conn, left)
             written |= more
@@ -69,6 +72,8 @@ def write(conn: Connection, messages: Sequence[Message]) -> set[str]:
         seconds = ALIAS_SECONDS if age is None else max(ALIAS_SECONDS, age.total_seconds())
         final = {task_id: aliases.get(target, target) for task_id, target in aliases.items()}
         uniques.store_aliases(conn, final, seconds)
+    if refused:
+        _refuse(conn, refused)
     return written
 
 
@@ -85,9 +90,16 @@ def _latest(messages: Sequence[Message]) -> tuple[list[Message], dict[str, str]]
 
 
 def _settle(
-    conn: Connection, left: list[Message], holders: dict[str, uniques.Holder], aliases: dict[str, str]
+    conn: Connection,
+    left: list[Message],
+    holders: dict[str, uniques.Holder],
+    aliases: dict[str, str],
+    refused: list[tuple[Message, uniques.Holder]],
 ) -> list[Message]:
-    """Decide about calls whose keys are taken; those that are to be written again are returned."""
+    """Decide about calls whose keys are taken; those that are to be written again are returned.
+
+    Another task's end is no end of a workflow's step: what has a place in one is `refused`.
+    """
     again: list[Message] = []
     replaced: set[str] = set()
     for message in left:
@@ -99,11 +111,35 @@ def _settle(
         elif message.on_conflict == REPLACE and not holder.runs:
             again.append(message)
             replaced.add(holder.key)
+        elif message.chord is not None or '"chain"' in (message.headers or ""):
+            refused.append((message, holder))
         else:
             aliases[message.id] = holder.id
     if replaced:
         _replace(conn, replaced)
     return again
+
+
+def _refuse(conn: Connection, refused: list[tuple[Message, uniques.Holder]]) -> None:
+    """End calls that have a place in a workflow as failures: others wait for them."""
+    fallen = []
+    for message, holder in refused:
+        error = TaskAlreadyQueued(message.name, str(message.unique_key), holder.id)
+        content_type, encoding, body = pack_exception(error)
+        own = Fallen(*(getattr(message, name) for name in Fallen._fields))
+        rest = [Fallen._make(each) for behind in _behind for each in behind(message.id, message.headers)]
+        fallen.append((Cause(FAILURE.value, body, content_type, encoding), [own, *rest]))
+    speaking = speaking_arrays(conn)
+    ending.tell(speaking, ending.fall(speaking, fallen))
+
+
+#: Say what stands behind a message, by its id and its headers; stands above, and puts itself here.
+_behind: list[Callable[[str, str | None], Sequence[tuple[Any, ...]]]] = []
+
+
+def hand_over(behind: Callable[[str, str | None], Sequence[tuple[Any, ...]]]) -> None:
+    """This says what never runs because a message does not: the rest of its chain."""
+    _behind[:] = [behind]
 
 
 def _replace(conn: Connection, keys: set[str]) -> None:
@@ -113,9 +149,13 @@ def _replace(conn: Connection, keys: set[str]) -> None:
     if not taken:
         return
     content_type, encoding, body = pack_exception(TaskRevokedError("replaced"))
-    outcomes = [
+    ends = [
         Outcome(each.claim, each.id, REVOKED.value, body, content_type, encoding, store=_stored(each), keep=True)
         for each in taken
+    ]
+    outcomes = [
+        end._replace(fallen=tuple(fallen for behind in _behind for fallen in behind(each.id, each.headers)))
+        for each, end in zip(taken, ends, strict=True)
     ]
     speaking = speaking_arrays(conn)
     done = ending.end(speaking, owner, outcomes, None)

@@ -20,7 +20,7 @@ from django.db.transaction import TransactionManagementError
 from djtasks.conf import settings
 from djtasks.current import running
 from djtasks.db.connections import borrow
-from djtasks.delivery import Posting, in_transaction, write, write_immediately, write_many
+from djtasks.delivery import Part, Posting, in_transaction, write, write_immediately, write_many
 from djtasks.exceptions import ImproperlyConfigured
 from djtasks.keys import RAISE
 from djtasks.messages import Message
@@ -82,11 +82,17 @@ class _Box:
         kinds: dict[tuple[Any, ...], list[_Waiting]] = {}
         for waiting in left:
             waiting.sent = True
-            anew, ignore_result, retry, policy = waiting.posting
+            anew, ignore_result, retry, policy = waiting.posting[:4]
             kinds.setdefault((anew, ignore_result, retry, id(policy)), []).append(waiting)
         for group in kinds.values():
-            for part in _parts((message for one in group for message in one.messages), sys.maxsize):
-                write(part, group[0].posting)
+            parts = list(_parts((message for one in group for message in one.messages), sys.maxsize))
+            chords = tuple(chord for one in group for chord in one.posting.chords)
+            if chords and len(parts) > 1:
+                *first, last = parts
+                write_many([*(Part(part, (), False) for part in first), Part(last, chords)], group[0].posting)
+                continue
+            for part in parts:
+                write(part, group[0].posting._replace(chords=chords))
 
 
 _boxes: "weakref.WeakKeyDictionary[BaseDatabaseWrapper, _Box]" = weakref.WeakKeyDictionary()
@@ -135,10 +141,32 @@ def enqueue_many(
         return
     full = len(first) >= chunk or sum(len(message.body) for message in first) >= STATEMENT_BYTES
     if full and not posting.anew and _commits_each(mode or settings.ENQUEUE, using):
-        write_many(itertools.chain((first,), parts), posting)
+        write_many(map(Part, itertools.chain((first,), parts)), posting)
         return
     for part in itertools.chain((first,), parts):
         post(part, posting, mode, using)
+
+
+def enqueue_parts(
+    parts: Iterable[Part], *, mode: str | None = None, using: str | None = None, posting: Posting
+) -> None:
+    """Write the messages and chords of a workflow as they come; only `on_commit` inside a transaction keeps them all.
+
+    Outside of a transaction whole parts are committed by themselves: an error leaves those before it enqueued.
+    """
+    left = iter(parts)
+    first, second = next(left, None), next(left, None)
+    if first is None:
+        return
+    if second is None:
+        post(first.messages, posting._replace(chords=first.chords), mode, using)
+        return
+    left = itertools.chain((first, second), left)
+    if _commits_each(mode or settings.ENQUEUE, using):
+        write_many(left, posting)
+        return
+    for part in left:
+        post(part.messages, posting._replace(chords=part.chords), mode, using)
 
 
 def _commits_each(mode: str, using: str | None) -> bool:
@@ -201,6 +229,7 @@ def is_pending(task_id: str) -> bool:
         box = _boxes.get(conn)
         if box is None or not box.waiting:
             continue
-        if any(message.id == task_id for waiting in box.alive() for message in waiting.messages):
-            return True
+        for waiting in box.alive():
+            if task_id in waiting.posting.behind or any(message.id == task_id for message in waiting.messages):
+                return True
     return False

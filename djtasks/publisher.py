@@ -17,7 +17,8 @@ from djtasks.exceptions import safe_repr
 from djtasks.ids import as_task_id, new_task_id
 from djtasks.messages import Message
 from djtasks.payload import pack_call
-from djtasks.result import AsyncResult, Results
+from djtasks.result import AsyncResult
+from djtasks.result_lists import Results
 from djtasks.routing import checked_priority, route
 
 Options = Mapping[str, Any]
@@ -37,14 +38,14 @@ def publish(
         options = dict(options)
     message = build(name, args, kwargs, options, task)
     get = options.get
-    ignored = _ignored(get("ignore_result"), task)
+    ignored = is_ignored(get("ignore_result"), task)
     outbox.enqueue(
         message,
-        mode=_mode(options, task),
+        mode=mode_of(options, task),
         using=get("using"),
         own_id=own_id is not None,
         ignore_result=ignored,
-        retry=_retries(get("retry")),
+        retry=retried(get("retry")),
         policy=get("retry_policy"),
     )
     if signals.after_task_publish.receivers or signals.task_sent.receivers:
@@ -56,11 +57,11 @@ def publish(
     if ignored:
         result.ignored = True
     if (frame := running()) is not None and get("add_to_parent") is not False:
-        _add_to_parent(frame, result)
+        add_to_parent(frame, result)
     return result
 
 
-def _add_to_parent(frame: Frame, result: AsyncResult[Any]) -> None:
+def add_to_parent(frame: Frame, result: Any) -> None:
     """Let the task that runs know its children, the first ones."""
     if frame.task.trail and len(children := frame.request.children) < _CHILDREN_MAX:
         children.append(result)
@@ -86,7 +87,7 @@ def publish_many(
             args, kwargs = _pair(pair, number)
             own = options
             if task is not None:
-                args, kwargs, own = _of_many(task, args, kwargs, options)
+                args, kwargs, own = as_called(task, args, kwargs, options)
             if signals.before_task_publish.receivers:
                 own = dict(own)
             message = build(name, args, kwargs, own, task)
@@ -95,16 +96,17 @@ def publish_many(
             if signals.after_task_publish.receivers or signals.task_sent.receivers:
                 announce.after(message, args, kwargs, own)
 
-    ignored = _ignored(options.get("ignore_result"), task)
-    posting = Posting(False, ignored, _retries(options.get("retry")), options.get("retry_policy"))
-    mode, using = _mode(options, task), options.get("using")
-    with _all_or_none(mode or settings.ENQUEUE, using):
+    ignored = is_ignored(options.get("ignore_result"), task)
+    posting = Posting(False, ignored, retried(options.get("retry")), options.get("retry_policy"))
+    mode, using = mode_of(options, task), options.get("using")
+    with all_or_none(mode, using):
         outbox.enqueue_many(messages(), mode=mode, using=using, posting=posting)
     return Results(ids, ignored)
 
 
-def _all_or_none(mode: str, using: str | None) -> AbstractContextManager[Any]:
+def all_or_none(mode: str | None, using: str | None) -> AbstractContextManager[Any]:
     """Inside of a transaction: a savepoint, so that an error half-way leaves nothing for its commit."""
+    mode = mode or settings.ENQUEUE
     alias = settings.DATABASE if mode == outbox.IN_TRANSACTION else using or DEFAULT_DB_ALIAS
     if mode == outbox.IMMEDIATELY or not connections[alias].in_atomic_block:
         return nullcontext()
@@ -115,7 +117,7 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
     """The message of a call. Receivers of `before_task_publish` may change `options`, where it is a dict.
 
     Raises TypeError and ValueError for options that do not fit, QueueNotFound, EncodeError, PayloadTooLarge,
-    ImproperlyConfigured; NotSupportedYet for what djtasks does not have yet.
+    ImproperlyConfigured.
     """
     frame = running()
     if options:
@@ -163,9 +165,11 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
         own_keys.limit,
         _root(options, frame),
         _parent(options, frame),
-        None if (group := get("group_id")) is None else as_task_id(group),
-        get("chord"),
-        get("part"),
+        # A chord's body knows the group of its header, but is no member of it.
+        None if (group := get("group_id")) is None or get("group_index") is None else as_task_id(group),
+        # What names no part of it is none: a copy of a call that was one.
+        None if (part := get("part")) is None else get("chord"),
+        part,
         get("periodic"),
     )
 
@@ -194,27 +198,30 @@ def _identity(own: Any) -> tuple[str, str | None]:
     return task_id, None if task_id == str(own) else own
 
 
-def _mode(options: Options, task: Any) -> str | None:
+def mode_of(options: Options, task: Any) -> str | None:
+    """When its message is written, as the call or its task says."""
     mode: str | None = options.get("enqueue")
     if mode is None and task is not None:
         mode = task.enqueue
     return mode
 
 
-def _ignored(said: bool | None, task: Any) -> bool:
+def is_ignored(said: bool | None, task: Any) -> bool:
+    """Whether its result is not kept."""
     if said is None and task is not None:
         said = task.ignore_result
     return settings.TASK_IGNORE_RESULT if said is None else bool(said)
 
 
-def _retries(said: bool | None) -> bool:
+def retried(said: bool | None) -> bool:
+    """Whether an enqueue is tried again when the database is lost."""
     return settings.TASK_PUBLISH_RETRY if said is None else bool(said)
 
 
-def _of_many(
+def as_called(
     task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options
 ) -> tuple[Sequence[Any], Mapping[str, Any], Options]:
-    """What `apply_async` does with the arguments and options of one call."""
+    """What `apply_async` does with the arguments and options of one call. Raises TypeError."""
     if task.typing:
         task.check_arguments(args, kwargs)
     shadow = task.shadow_name(args, kwargs, options)

@@ -7,7 +7,7 @@ fresh one.
 import datetime
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar
 
 from djtasks import outbox, waiting
 from djtasks.awaiting import Awaitable, assert_will_not_block
@@ -18,6 +18,7 @@ from djtasks.exceptions import ImproperlyConfigured, NotEnqueuedYet, TaskError, 
 from djtasks.ids import as_task_id
 from djtasks.messages import Stored
 from djtasks.payload import unpack_call, unpack_exception, unpack_value
+from djtasks.relatives import Relative
 from djtasks.requeue import requeue
 from djtasks.result_actions import Revocable
 from djtasks.states import EXCEPTION_STATES, FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, REVOKED, SUCCESS
@@ -27,7 +28,7 @@ R_co = TypeVar("R_co", covariant=True)
 _UNREAD: Any = object()
 
 
-class AsyncResult(Revocable, Awaitable[R_co], Generic[R_co]):
+class AsyncResult(Relative, Revocable, Awaitable[R_co], Generic[R_co]):
     """One task's state and result, by its id.
 
     An id that nobody knows is PENDING, as is a task that waits; `exists()` tells them apart.
@@ -41,9 +42,10 @@ class AsyncResult(Revocable, Awaitable[R_co], Generic[R_co]):
         backend: Any = None,
         task_name: str | None = None,
         app: Any = None,
-        parent: "AsyncResult[Any] | None" = None,
+        parent: Any = None,
     ) -> None:
-        """`id` is a task's id, or the caller's own text for it. `backend` and `app` mean nothing here.
+        """`id` is a task's id, or the caller's own text for it; `parent` the result of what it comes after, of a task or
+        of a group. `backend` and `app` mean nothing here.
 
         Raises ValueError when `id` is None.
         """
@@ -166,11 +168,6 @@ class AsyncResult(Revocable, Awaitable[R_co], Generic[R_co]):
     def ignored(self, value: bool) -> None:
         self._ignored = value
 
-    @property
-    def children(self) -> None:
-        """Celery's children of a task; djtasks does not keep them yet."""
-        return None
-
     # -- waiting ------------------------------------------------------------------------------------------------
 
     def get(
@@ -203,6 +200,9 @@ class AsyncResult(Revocable, Awaitable[R_co], Generic[R_co]):
             self._throw_for_parents()
         if self._stored is None:
             self._wait(timeout, interval, on_interval)
+            if propagate and follow_parents and self.state in PROPAGATE_STATES:
+                # What has failed while this one waited is what it failed for.
+                self._throw_for_parents()
         return self.maybe_throw(propagate, callback)
 
     wait = get
@@ -211,11 +211,25 @@ class AsyncResult(Revocable, Awaitable[R_co], Generic[R_co]):
         for result in reversed(list(self._parents())):
             result.maybe_throw()
 
-    def _parents(self) -> "Iterator[AsyncResult[Any]]":
+    def _parents(self) -> Iterator[Any]:
+        """The results of what came before it, the nearest first: of tasks, and of groups."""
         result = self.parent
         while result is not None:
             yield result
             result = result.parent
+
+    def _to_wait_for(self) -> str | None:
+        """The id of the row that is waited for; None when there is nothing to wait for."""
+        return None if self._ignored or self._stored is not None else as_task_id(self._id)
+
+    def _known_end(self) -> str | None:
+        """The state that it has ended in, where that is known without asking; None where it is not."""
+        return None if self._stored is None else self._stored.state
+
+    def unended(self) -> dict[str, Callable[[Stored], None]]:
+        """Its id with what keeps its result, if it has not ended."""
+        task_id = self._to_wait_for()
+        return {} if task_id is None or self._ended_here(task_id) or self.ready() else {task_id: self._keep}
 
     def _wait(self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None) -> None:
         task_id = as_task_id(self._id)
@@ -261,12 +275,16 @@ class AsyncResult(Revocable, Awaitable[R_co], Generic[R_co]):
         if self.parent is not None:
             self.parent.forget()
         results.forget(borrow(), [as_task_id(self._id)])
+        self._unread()
+
+    def _unread(self) -> None:
+        """Know nothing of it any more."""
         self._stored, self._value = None, _UNREAD
 
     def requeue(self) -> str:
         """Run the task again under its id, if it has ended; what became of that is said as `requeue` says it."""
         (answer,) = requeue([self.id]).values()
-        self._stored, self._value = None, _UNREAD
+        self._unread()
         return answer
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -344,36 +362,3 @@ class AsyncResult(Revocable, Awaitable[R_co], Generic[R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._id, None, self.task_name, None, self.parent)
-
-
-class Results(Sequence[AsyncResult[R_co]]):
-    """The results of many calls, in their order. It keeps 16 bytes a call, and makes an AsyncResult when asked."""
-
-    __slots__ = ("_ids", "_ignored")
-
-    def __init__(self, ids: bytes | bytearray, ignored: bool = False) -> None:
-        self._ids = ids
-        self._ignored = ignored
-
-    def __len__(self) -> int:
-        return len(self._ids) // 16
-
-    @overload
-    def __getitem__(self, index: int) -> AsyncResult[R_co]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[AsyncResult[R_co]]: ...
-
-    def __getitem__(self, index: int | slice) -> AsyncResult[R_co] | list[AsyncResult[R_co]]:
-        if isinstance(index, slice):
-            return [self._result(number) for number in range(len(self))[index]]
-        return self._result(range(len(self))[index])
-
-    def _result(self, number: int) -> AsyncResult[R_co]:
-        text = self._ids[number * 16 : number * 16 + 16].hex()
-        result: AsyncResult[R_co] = AsyncResult(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
-        result.ignored = self._ignored
-        return result
-
-    def __repr__(self) -> str:
-        return f"<Results: {len(self)} tasks>"

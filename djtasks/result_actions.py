@@ -11,7 +11,12 @@ _actions: dict[str, Callable[..., Any]] = {}
 
 def hand_over(revoke: Callable[..., Any], revoke_by_stamped_headers: Callable[..., Any]) -> None:
     """These are what a result revokes with."""
-    _actions.update(revoke=revoke, revoke_by_stamped_headers=revoke_by_stamped_headers)
+    _actions.update({"revoke": revoke, "revoke_by_stamped_headers": revoke_by_stamped_headers})
+
+
+def revoke(results: Any, **options: Any) -> Any:
+    """Revoke the tasks of several results at once, or of one."""
+    return _actions["revoke"](results, **options)
 
 
 class Revocable:
@@ -34,7 +39,7 @@ class Revocable:
 
         With `wait` returns what Celery's workers would answer. `connection` and `timeout` mean nothing here.
         """
-        return _actions["revoke"](
+        return revoke(
             self,
             terminate=terminate,
             signal=signal or "SIGTERM",

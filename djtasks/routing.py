@@ -107,7 +107,7 @@ def route(name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: A
     if queue is None:
         queue = settings.TASK_DEFAULT_QUEUE
     else:
-        _check_queue(queue)
+        check_queue(queue)
     return queue, settings.TASK_DEFAULT_PRIORITY if priority is None else checked_priority(priority)
 
 
@@ -199,7 +199,8 @@ def _key_matches(binding: str, key: str) -> bool:
     return re.fullmatch(pattern, f".{key}") is not None
 
 
-def _check_queue(queue: str) -> None:
+def check_queue(queue: str) -> None:
+    """Raise QueueNotFound, or ValueError, unless a call may go to this queue."""
     if not settings.TASK_CREATE_MISSING_QUEUES and queue not in known_queues():
         near = difflib.get_close_matches(queue, known_queues(), n=1)
         guess = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known_queues())}"

@@ -21,6 +21,7 @@ from djtasks.db.connections import borrow
 from djtasks.db.results import report
 from djtasks.eager import EagerResult
 from djtasks.exceptions import Retry
+from djtasks.growing import Growing
 from djtasks.handlers import Handlers, Signatures
 from djtasks.ids import as_task_id, new_task_id
 from djtasks.messages import Progress
@@ -35,10 +36,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: What Celery's tasks have and ours will.
-_TO_COME = frozenset({"replace", "add_to_chord", "send_event"})
+_TO_COME = frozenset({"send_event"})
 
 
-class Task(Options, Handlers, Signatures, AsyncCalling[P, R], Generic[P, R]):
+class Task(Options, Handlers, Signatures, Growing, AsyncCalling[P, R], Generic[P, R]):
     """A task that takes P and returns R.
 
     Its options are class attributes, or arguments of the decorator; they stand at `Options`.
@@ -332,7 +333,7 @@ class Task(Options, Handlers, Signatures, AsyncCalling[P, R], Generic[P, R]):
 
         def __getattr__(self, name: str) -> Any:
             if name in _TO_COME:
-                raise AttributeError(f"task.{name}: djtasks does not have workflows and events yet")
+                raise AttributeError(f"task.{name}: djtasks does not have events yet")
             raise AttributeError(f"the task {self.name!r} has no attribute {name!r}")
 
 

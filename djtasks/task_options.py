@@ -71,6 +71,9 @@ class Options:
     exchange: Any = None
     #: "on_commit", "in_transaction" or "immediately".
     enqueue: str | None = None
+    #: When it is to run again and again: seconds, a timedelta, `schedule`, `crontab`, `solar`, `clocked`, or a dict as
+    #: an entry of BEAT_SCHEDULE is.
+    schedule: Any = None
     trail: bool = True
     send_events: bool = True
     #: Characters of the result in a log line.

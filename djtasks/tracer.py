@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from djtasks import signals
-from djtasks.canvas.links import errbacks_of
+from djtasks.canvas.links import behind_of, errbacks_of
 from djtasks.current import Context, Frame, Reporter, context_of
 from djtasks.einfo import ExceptionInfo, hide_frames_of, storable
 from djtasks.exceptions import FATAL, DecodeError, InvalidTaskError, NotRegistered, TaskRevokedError, safe_repr
@@ -68,6 +68,7 @@ def failure(message: Claimed, exc: BaseException, traceback: str | None = None, 
     task = tasks.get(message.name)
     revoked = isinstance(exc, TaskRevokedError)
     content_type, encoding, body = pack_exception(exc)
+    successors, opened = ((), ()) if revoked else errbacks_of(message, exc, traceback)
     return Outcome(
         claim=message.claim,
         id=message.id,
@@ -80,7 +81,9 @@ def failure(message: Claimed, exc: BaseException, traceback: str | None = None, 
         keep=True,
         started=time.time(),
         dead=dead,
-        successors=() if revoked else errbacks_of(message, exc, traceback),
+        successors=successors,
+        opened=opened,
+        fallen=behind_of(message),
         reported=None if revoked else report_of(task, exc),
     )
 

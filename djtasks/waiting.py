@@ -14,7 +14,7 @@ import random
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psycopg
 from psycopg import sql
@@ -34,14 +34,15 @@ BETWEEN_READS = 0.05
 LINGER = 10.0
 
 
-class _LoopEvent:
+class LoopEvent:
     """An event that coroutines of one loop wait for, and another thread sets."""
 
-    __slots__ = ("_arrived", "_loop", "wait")
+    __slots__ = ("_arrived", "_loop", "clear", "wait")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
+        self.clear = self._arrived.clear
         self.wait = self._arrived.wait
 
     def set(self) -> None:
@@ -51,17 +52,22 @@ class _LoopEvent:
             self._loop.call_soon_threadsafe(self._arrived.set)
 
 
-class _Waiter:
+class Waiter:
     """One `get()`: an event, and what it brought."""
 
     __slots__ = ("event", "interval", "read", "stored")
 
-    def __init__(self, interval: float, event: "threading.Event | _LoopEvent") -> None:
+    def __init__(self, interval: float, event: "threading.Event | LoopEvent") -> None:
         self.event = event
         self.interval = interval
         self.stored: Stored | None = None
         #: It has been asked for at least once since it began to wait.
         self.read = False
+
+    def arrive(self, stored: Stored) -> None:
+        """Here is the result; called by the hub's thread."""
+        self.stored = stored
+        self.event.set()
 
 
 class Hub(threading.Thread):
@@ -70,7 +76,7 @@ class Hub(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="djtasks-waiting", daemon=True)
         self.lock = threading.Lock()
-        self.waiters: dict[str, list[_Waiter]] = {}
+        self.waiters: dict[str, list[Waiter]] = {}
         self.ended = False
         #: It is to end as soon as nobody waits.
         self.leaves = False
@@ -84,23 +90,25 @@ class Hub(threading.Thread):
         self._renew_at = self._poll_at = self._last_look = 0.0
         self._idle_since: float | None = None
 
-    def add(self, task_id: str, waiter: _Waiter) -> bool:
-        """Wait for a task; False when this hub has just ended."""
+    def add(self, waiters: Mapping[str, Waiter]) -> bool:
+        """Wait for tasks, by their ids; False when this hub has just ended."""
         with self.lock:
             if self.ended:
                 return False
-            self.waiters.setdefault(task_id, []).append(waiter)
+            for task_id, waiter in waiters.items():
+                self.waiters.setdefault(task_id, []).append(waiter)
         self._nudge()
         return True
 
-    def discard(self, task_id: str, waiter: _Waiter) -> None:
-        """Wait no longer."""
+    def discard(self, waiters: Mapping[str, Waiter]) -> None:
+        """Wait for these no longer."""
         with self.lock:
-            found = self.waiters.get(task_id, [])
-            if waiter in found:
-                found.remove(waiter)
-            if not found:
-                self.waiters.pop(task_id, None)
+            for task_id, waiter in waiters.items():
+                found = self.waiters.get(task_id, [])
+                if waiter in found:
+                    found.remove(waiter)
+                if not found:
+                    self.waiters.pop(task_id, None)
 
     def leave(self) -> None:
         """End as soon as nobody waits."""
@@ -191,8 +199,7 @@ class Hub(threading.Thread):
             # Somebody may have begun to wait for the same task during the query.
             for task_id, stored in found.items():
                 for waiter in self.waiters.pop(task_id, ()):
-                    waiter.stored = stored
-                    waiter.event.set()
+                    waiter.arrive(stored)
             if not everything:
                 return
             intervals = [each.interval for left in self.waiters.values() for each in left]
@@ -248,8 +255,8 @@ def close(seconds: float = 5.0) -> None:
         hub.join(seconds)
 
 
-def _add(task_id: str, waiter: _Waiter) -> Hub:
-    """Put the waiter into this process's hub; where there is none, or it has ended, into a new one."""
+def join_hub(waiters: Mapping[str, Waiter]) -> Hub:
+    """Put the waiters into this process's hub; where there is none, or it has ended, into a new one."""
     global _hub
     while True:
         with _hub_lock:
@@ -257,7 +264,7 @@ def _add(task_id: str, waiter: _Waiter) -> Hub:
                 _hub = Hub()
                 _hub.start()
             hub = _hub
-        if hub.add(task_id, waiter):
+        if hub.add(waiters):
             return hub
 
 
@@ -273,9 +280,9 @@ def wait_for(
     transaction-pooling proxy, say), and how often `on_interval` is called. Raises djtasks' TimeoutError.
     """
     event = threading.Event()
-    waiter = _Waiter(interval, event)
+    waiter = Waiter(interval, event)
     deadline = None if timeout is None else time.monotonic() + timeout
-    hub = _add(task_id, waiter)
+    hub = join_hub({task_id: waiter})
     try:
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -287,22 +294,22 @@ def wait_for(
             if on_interval is not None:
                 on_interval()
     finally:
-        hub.discard(task_id, waiter)
+        hub.discard({task_id: waiter})
     assert waiter.stored is not None  # noqa: S101 -- the event is only set with it
     return waiter.stored
 
 
 async def await_for(task_id: str, timeout: float | None = None, interval: float = 0.5) -> Stored:
     """As `wait_for`, for a coroutine: its loop goes on meanwhile."""
-    event = _LoopEvent()
-    waiter = _Waiter(interval, event)
-    hub = _add(task_id, waiter)
+    event = LoopEvent()
+    waiter = Waiter(interval, event)
+    hub = join_hub({task_id: waiter})
     try:
         async with asyncio.timeout(timeout):
             await event.wait()
     except builtins.TimeoutError as error:
         raise TimeoutError("The operation timed out.") from error
     finally:
-        hub.discard(task_id, waiter)
+        hub.discard({task_id: waiter})
     assert waiter.stored is not None  # noqa: S101 -- the event is only set with it
     return waiter.stored

@@ -107,6 +107,7 @@ def test_the_demo_takes_a_complete_census_with_the_embedded_server_and_leaves_no
     assert "The census: 31 files, 510 lines, 60 functions, 30 classes" in said
     assert "broken.py: SyntaxError" in said
     assert "all 31 files in" in said
+    assert "The body of the chord was handed 31 results: 30 counted, 1 failed" in said
 
 
 def test_the_census_is_complete_although_the_worker_was_killed(
@@ -117,6 +118,7 @@ def test_the_census_is_complete_although_the_worker_was_killed(
     assert running.returncode == 0, said
     assert said.count("Started worker") == 2
     assert "all 31 files in" in said
+    assert "handed 31 results" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -13,7 +13,7 @@ import pytest
 from django.core.management import load_command_class
 from django.test import override_settings
 
-from djtasks import AsyncResult, appstate, shared_task
+from djtasks import AsyncResult, appstate, codeschedules, shared_task
 from djtasks.conf import layers, problems, reread
 from djtasks.ids import new_task_id
 from djtasks.registry import tasks
@@ -79,8 +79,9 @@ def test_every_settings_snippet_is_free_of_problems(page: pathlib.Path) -> None:
 @pytest.fixture
 def registry() -> Iterator[None]:
     """What a page defines and sets is forgotten after it."""
-    before, state = dict(tasks), layers.state()
+    before, state, periodic = dict(tasks), layers.state(), codeschedules.state()
     yield
+    codeschedules.restore(periodic)
     tasks.clear()
     tasks.update(before)
     appstate.set_current(None)

@@ -24,7 +24,7 @@ PARTS = {
     "X": 6,
     "SG": 34,
     # Finer points, and what Celery does not have.
-    "B": 16,
+    "F": 16,
     "N": 16,
 }
 STATE = re.compile(r"works(; \S.*)?|(differs|not done): \S.*")

@@ -20,5 +20,12 @@ def _stamp(payload: str) -> float:
     return time.time()
 
 
+def _collect(stamps: list[float]) -> dict[str, float]:
+    """Be the body of a chord of stamps: how many there are, the first and the last, and when this one began."""
+    began = time.time()
+    return {"count": len(stamps), "first": min(stamps), "last": max(stamps), "body": began}
+
+
 noop = app.task(name="benchmarks.noop")(_noop)
 stamp = app.task(name="benchmarks.stamp")(_stamp)
+collect = app.task(name="benchmarks.collect")(_collect)

@@ -7,11 +7,15 @@ import sys
 import time
 from importlib.metadata import version
 
-from celery import group
+from celery import chain, chord, group
 
-from benchmarks.against.celery_app import app, noop, stamp
+from benchmarks.against.celery_app import app, collect, noop, stamp
 from benchmarks.output import tell_answer, tell_progress
 from benchmarks.payload import PAYLOAD
+
+#: The id of the task that is the body of a chord.
+BODY = "benchmarks-body"
+TIMEOUT = 600
 
 
 def single(count: int) -> None:
@@ -43,6 +47,24 @@ def grouped(count: int) -> None:
     tell_answer(seconds=time.perf_counter() - began)
 
 
+def chained(count: int) -> None:
+    """A chain: from just before its call to its last result."""
+    began = time.perf_counter()
+    chain(noop.si(PAYLOAD) for _ in range(count)).apply_async().get(timeout=TIMEOUT)
+    tell_answer(seconds=time.perf_counter() - began)
+
+
+def chorded(count: int) -> None:
+    """Send a chord."""
+    chord([stamp.s(PAYLOAD) for _ in range(count)])(collect.s().set(task_id=BODY))
+    tell_answer()
+
+
+def body(_: int) -> None:
+    """What the body of the chord has returned."""
+    tell_answer(**app.AsyncResult(BODY).get(timeout=TIMEOUT))
+
+
 def pickup(count: int, warm_up: int, least: float, most: float) -> None:
     """How long idle workers take, as `benchmarks.phases.pickup` measures it."""
     called = []
@@ -67,6 +89,18 @@ def versions() -> None:
     tell_answer(**{name: version(name) for name in ("celery", "kombu", "billiard", "redis")})
 
 
+#: What takes one amount.
+VERBS = {
+    "single": single,
+    "loop": loop,
+    "group": grouped,
+    "ready": ready,
+    "chain": chained,
+    "chord": chorded,
+    "body": body,
+}
+
+
 def main(verb: str, *amounts: str) -> None:
     """Do one of these."""
     if verb == "versions":
@@ -74,7 +108,7 @@ def main(verb: str, *amounts: str) -> None:
     elif verb == "pickup":
         pickup(int(amounts[0]), int(amounts[1]), float(amounts[2]), float(amounts[3]))
     else:
-        {"single": single, "loop": loop, "group": grouped, "ready": ready}[verb](int(amounts[0]))
+        VERBS[verb](int(amounts[0]))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,24 @@ The lists read along indexes and never count (`djtasks.db.pages`), so that they 
 with ten. Payload is read on the page of a single row only, within bounds, and shown as text.
 """
 
+from djtasks.admin.beats import BeatAdmin
+from djtasks.admin.commands import CommandAdmin
+from djtasks.admin.deadletters import DeadLetterAdmin
 from djtasks.admin.messages import MessageAdmin
 from djtasks.admin.queues import QueueAdmin
 from djtasks.admin.results import ResultAdmin
 from djtasks.admin.revocations import RevocationAdmin
+from djtasks.admin.schedules import PeriodicTaskAdmin
 from djtasks.admin.workers import WorkerAdmin
 
-__all__ = ["MessageAdmin", "QueueAdmin", "ResultAdmin", "RevocationAdmin", "WorkerAdmin"]
+__all__ = [
+    "BeatAdmin",
+    "CommandAdmin",
+    "DeadLetterAdmin",
+    "MessageAdmin",
+    "PeriodicTaskAdmin",
+    "QueueAdmin",
+    "ResultAdmin",
+    "RevocationAdmin",
+    "WorkerAdmin",
+]

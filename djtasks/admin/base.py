@@ -8,9 +8,10 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from djtasks.admin.lists import PagedChangeList, Source, search_terms
+from djtasks.admin.lists import PagedChangeList, Source, search_terms, searched_text
 from djtasks.admin.text import label, moment
 from djtasks.conf import settings
+from djtasks.db.pages import TEXT_BYTES, TEXT_WINDOW
 
 
 def shown(name: str, description: str) -> Callable[[Any, Any], str]:
@@ -36,6 +37,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in th
     view_on_site = False
     #: Columns that only the page of one row fetches, and that within bounds.
     heavy: tuple[str, ...] = ()
+    #: The permission to see payload, if there is any, and the titles of the fieldsets that show it.
+    payload_permission = ""
+    private: tuple[str, ...] = ("Payload",)
 
     class Media:
         css = {"all": ("djtasks/admin.css",)}  # noqa: RUF012
@@ -65,7 +69,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in th
             pk = self.opts.pk.to_python(object_id)
         except ValidationError:
             return None
-        found = self.detailed(self.get_queryset(request)).filter(pk=pk).first()
+        rows = self.get_queryset(request)
+        rows = self.detailed(rows) if self.may_see_payload(request) else self.public(rows)
+        found = rows.filter(pk=pk).first()
         if found is not None:
             found.details = self.details(request, found)
         return found
@@ -73,6 +79,21 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # generic in th
     def detailed(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """The queryset with what `details` needs beside the columns."""
         return queryset
+
+    def public(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """`detailed` for who may not see payload."""
+        return queryset
+
+    def may_see_payload(self, request: HttpRequest) -> bool:
+        """Whether the user may see what tasks are called with and what they leave."""
+        user: Any = request.user
+        return not self.payload_permission or bool(user.has_perm(f"djtasks.{self.payload_permission}"))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without the payload, for who may not see it."""
+        if self.may_see_payload(request):
+            return self.fieldsets
+        return [each for each in self.fieldsets or () if each[0] not in self.private]
 
     def details(self, request: HttpRequest, row: Any) -> Mapping[str, str]:
         """What the page of one row shows by `shown` fields: text, or HTML that is safe."""
@@ -83,7 +104,10 @@ class PagedAdmin(ReadOnlyAdmin):
     """A table that may be huge, of tasks."""
 
     source: Source
-    search_help_text = "A task's id (a UUID, or a text of your own), or the beginning of a task's name."
+    search_help_text = (
+        "A task's id (a UUID, or a text of your own), or the beginning of a task's name. args:text looks for the text"
+        f" in arguments, as they are stored, of the next {TEXT_WINDOW:,} rows, and in their first {TEXT_BYTES:,} bytes."
+    )
     #: Django shows the search where there is one of these; `get_search_results` says what is searched.
     search_fields = ("id", "name")
 
@@ -94,7 +118,7 @@ class PagedAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """What the list finds, for what Django does with a list's queryset; nothing runs it to show the list."""
-        if search_term.strip():
+        if search_term.strip() and searched_text(search_term) is None:
             ids, prefix = search_terms(search_term)
             named = Q() if prefix is None else Q(name__startswith=prefix)
             queryset = queryset.filter(Q(pk__in=ids) | named)
@@ -112,10 +136,16 @@ class PagedAdmin(ReadOnlyAdmin):
     def called(self, obj: Any) -> str:
         return moment(obj.created)
 
+    @admin.display(description="periodic task")
+    def run_of(self, obj: Any) -> str:
+        return "-" if obj.periodic is None else label(obj.periodic_name or f"({obj.periodic})")
+
     own_id = shown("own_id", "the caller's own id")
     parent = shown("parent", "parent task")
     root = shown("root", "root task")
     counterpart = shown("counterpart", "also as")
+    periodic_link = shown("periodic_task", "periodic task")
+    workflow = shown("workflow", "what came of what")
     args = shown("args", "arguments")
     kwargs = shown("kwargs", "named arguments")
     other_headers = shown("headers", "headers")

@@ -4,18 +4,20 @@ A value that is not among the choices may stand in the address all the same, and
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 
 from djtasks.admin.links import workers
 from djtasks.admin.text import label
 from djtasks.conf import settings
 from djtasks.db.pages import DEAD, UNFINISHED
-from djtasks.models import Message
+from djtasks.models import Message, PeriodicTask
 from djtasks.registry import tasks
 from djtasks.routing import known_queues
 from djtasks.states import FAILURE, RETRY, REVOKED, STARTED, SUCCESS
@@ -115,6 +117,15 @@ class DeadFilter(Filter):
         return super().queryset(request, queryset)
 
 
+class ReasonFilter(DeadFilter):
+    """By why it is a dead letter, where all are."""
+
+    title = "reason"
+
+    def known(self, request: HttpRequest) -> Iterator[tuple[str, str]]:
+        return ((value, text) for value, text in super().known(request) if value != DEAD)
+
+
 class WorkerFilter(Filter):
     """By the name of the worker that ran the task."""
 
@@ -123,6 +134,95 @@ class WorkerFilter(Filter):
 
     def known(self, request: HttpRequest) -> Iterator[tuple[str, str]]:
         return ((worker.name, label(worker.name)) for worker in workers(request))
+
+
+class PeriodicFilter(Filter):
+    """By the periodic task that it is a run of."""
+
+    title = "periodic task"
+    parameter_name = column = "periodic"
+
+    def known(self, request: HttpRequest) -> Iterator[tuple[str, str]]:
+        found = PeriodicTask.objects.using(settings.DATABASE).order_by("name").values_list("pk", "name")
+        return ((str(pk), label(name)) for pk, name in found[:CHOICES_MAX])
+
+    def wanted(self) -> int | None:
+        return whole_number(self.value(), "periodic")
+
+
+class TimeFilter(Filter):
+    """By when a task ended, or was called. The address also takes "from..to", two times of which one may be missing."""
+
+    title = "time"
+    parameter_name = "time"
+    column = "done"
+    spans = (
+        ("10m", "the last ten minutes", timedelta(minutes=10)),
+        ("1h", "the last hour", timedelta(hours=1)),
+        ("1d", "the last day", timedelta(days=1)),
+        ("7d", "the last seven days", timedelta(days=7)),
+    )
+
+    def known(self, request: HttpRequest) -> Iterator[tuple[str, str]]:
+        return ((value, text) for value, text, _ in self.spans)
+
+    def wanted(self) -> dict[str, datetime] | None:
+        """`since` and `until`, for the list. Raises IncorrectLookupParameters."""
+        chosen = self.value()
+        if chosen is None:
+            return None
+        for value, _, span in self.spans:
+            if value == chosen:
+                return {"since": timezone.now() - span}
+        since, dots, until = chosen.partition("..")
+        if not dots or not (since or until):
+            raise IncorrectLookupParameters(f"there is no time {chosen!r}")
+        return {key: _instant(text) for key, text in (("since", since), ("until", until)) if text}
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        bounds = self.wanted() or {}
+        lookups = {"since": f"{self.column}__gte", "until": f"{self.column}__lt"}
+        return queryset.filter(**{lookups[key]: value for key, value in bounds.items()})
+
+
+class CalledFilter(TimeFilter):
+    """By when a task was called."""
+
+    title = "called"
+    column = "created"
+
+
+class EndedFilter(TimeFilter):
+    """By when a task ended."""
+
+    title = "ended"
+
+
+def _instant(text: str) -> datetime:
+    """A time in the address; one without a zone is of the current zone. Raises IncorrectLookupParameters."""
+    try:
+        # A plus sign that nobody has escaped is a blank.
+        found = datetime.fromisoformat(text.replace(" ", "+") if text.count(":") > 1 else text)
+        if timezone.is_naive(found):
+            found = timezone.make_aware(found)
+        # What is in no database.
+        found.astimezone(timezone.get_default_timezone())
+    except (ValueError, OverflowError) as error:
+        raise IncorrectLookupParameters(f"no time: {text!r}") from error
+    return found
+
+
+def whole_number(chosen: str | None, what: str) -> int | None:
+    """A number that fits into a column. Raises IncorrectLookupParameters."""
+    if chosen is None:
+        return None
+    try:
+        number = int(chosen)
+    except ValueError as error:
+        raise IncorrectLookupParameters(error) from error
+    if not -(2**63) <= number < 2**63:
+        raise IncorrectLookupParameters(f"{what} is out of range")
+    return number
 
 
 class OwnerFilter(Filter):
@@ -135,16 +235,7 @@ class OwnerFilter(Filter):
         return ((str(worker.incarnation), label(worker.name)) for worker in workers(request))
 
     def wanted(self) -> int | None:
-        chosen = self.value()
-        if chosen is None:
-            return None
-        try:
-            number = int(chosen)
-        except ValueError as error:
-            raise IncorrectLookupParameters(error) from error
-        if not -(2**63) <= number < 2**63:
-            raise IncorrectLookupParameters("owner is out of range")
-        return number
+        return whole_number(self.value(), "owner")
 
 
 class StatusFilter(Filter):

@@ -10,12 +10,14 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 
 from djtasks.admin import payload
+from djtasks.admin.actions import Unended
 from djtasks.admin.base import PagedAdmin, shown
 from djtasks.admin.family import family_of
-from djtasks.admin.filters import NameFilter, OwnerFilter, QueueFilter, StatusFilter
+from djtasks.admin.filters import CalledFilter, NameFilter, OwnerFilter, PeriodicFilter, QueueFilter, StatusFilter
 from djtasks.admin.links import as_uuid, may_view, rows_of, to_worker, url_of
 from djtasks.admin.lists import Source
 from djtasks.admin.text import label, moment
+from djtasks.admin.workflow import workflow_of
 from djtasks.db import pages
 from djtasks.models import Message, Result
 
@@ -23,33 +25,43 @@ _REASONS: Mapping[str, object] = dict(Message.Reason.choices)
 
 
 @admin.register(Message)
-class MessageAdmin(PagedAdmin):
+class MessageAdmin(Unended, PagedAdmin):
     """Tasks that wait or run, in the order in which they will be taken."""
 
     source = Source(pages.MESSAGES, pages.messages)
     heavy = ("body", "headers")
-    list_display = ("task", "status", "in_queue", "priority", "runs_after", "called", "retries", "id")
-    list_filter = (StatusFilter, QueueFilter, NameFilter, OwnerFilter)
+    list_display = ("task", "status", "in_queue", "priority", "runs_after", "called", "retries", "run_of", "id")
+    list_filter = (StatusFilter, CalledFilter, QueueFilter, NameFilter, OwnerFilter, PeriodicFilter)
     fieldsets = (
         (None, {"fields": ("id", "own_id", "task", "status", "held_by", "in_queue", "priority")}),
         ("Times", {"fields": ("called", "runs_after", "expires_at")}),
         ("Runs", {"fields": ("retries", "crashes", "rerun")}),
-        ("Related tasks", {"fields": ("parent", "root", "counterpart")}),
+        ("Related tasks", {"fields": ("parent", "root", "counterpart", "periodic_link")}),
+        ("Workflow", {"fields": ("workflow",)}),
         ("Payload", {"fields": ("args", "kwargs", "other_headers", "stored_as")}),
     )
 
+    payload_permission = "view_payload_message"
     held_by = shown("held_by", "worker")
 
     def detailed(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return payload.bounded(queryset, "body")
 
+    def public(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return payload.headed(queryset)
+
     def details(self, request: HttpRequest, row: Any) -> Mapping[str, str]:
+        found = {
+            **family_of(request, self.admin_site, row, Result, "a result, so far")._asdict(),
+            "workflow": workflow_of(request, self.admin_site, row.pk),
+            "held_by": to_worker(request, self.admin_site, row.owner),
+        }
+        if not self.may_see_payload(request):
+            return found
         body = payload.stored(row, "body", row.content_type, row.content_encoding)
         args, kwargs = payload.arguments(body, row.headers_start)
-        headers = payload.headers(row.headers_start)
         return {
-            **family_of(request, self.admin_site, row.pk, headers, Result, "a result, so far")._asdict(),
-            "held_by": to_worker(request, self.admin_site, row.owner),
+            **found,
             "args": args,
             "kwargs": kwargs,
             "headers": payload.headers_block(row.headers_start),

@@ -55,7 +55,12 @@ def bounded(queryset: QuerySet[Any], *columns: str) -> QuerySet[Any]:
     """The queryset with the beginning and the size of these binary columns: `body_start`, `body_size`."""
     starts = {f"{name}_start": Substr(name, 1, DECODE_MAX, output_field=BinaryField()) for name in columns}
     sizes = {f"{name}_size": Length(name) for name in columns}
-    found: QuerySet[Any] = queryset.annotate(**starts, **sizes, headers_start=Left("headers", DECODE_MAX))
+    return headed(queryset.annotate(**starts, **sizes))
+
+
+def headed(queryset: QuerySet[Any]) -> QuerySet[Any]:
+    """The queryset with the beginning of the headers, as `headers_start`."""
+    found: QuerySet[Any] = queryset.annotate(headers_start=Left("headers", DECODE_MAX))
     return found
 
 

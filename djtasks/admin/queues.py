@@ -1,5 +1,6 @@
 """Queues in the admin: what waits in each, and a button that pauses it."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -12,14 +13,18 @@ from django.utils.translation import gettext as _
 from djtasks import queues
 from djtasks.admin.base import ReadOnlyAdmin
 from djtasks.admin.links import url_of, workers
-from djtasks.admin.text import label, moment
+from djtasks.admin.text import duration, label, moment
 from djtasks.conf import settings
 from djtasks.conf.kinds import Unfit, queue_name
+from djtasks.db import queues as table
+from djtasks.db.connections import borrow
 from djtasks.models import Queue
 from djtasks.routing import known_queues
 
 #: More queues than this are not listed.
 QUEUES_MAX = 1000
+#: So many messages are counted: of one queue, and of all of them.
+COUNTED = (10_000, 200_000)
 
 
 class NamesForm(forms.Form):
@@ -109,17 +114,21 @@ class QueueAdmin(ReadOnlyAdmin):
 
 
 def _rows(request: HttpRequest) -> list[dict[str, Any]]:
-    """What is known of each queue, by name. Nothing is counted: there may be millions of messages."""
+    """What is known of each queue, by name. What stands there is counted up to a bound: there may be millions."""
     said = {each.name: each for each in Queue.objects.using(settings.DATABASE).order_by("name")[:QUEUES_MAX]}
     served: dict[str, int] = {}
     for worker in workers(request):
         for name in worker.queues if isinstance(worker.queues, list) else ():
             served[str(name)] = served.get(str(name), 0) + 1
     names = sorted({*said, *served, *known_queues()})[:QUEUES_MAX]
+    most = max(100, min(COUNTED[0], COUNTED[1] // max(1, len(names))))
+    depths = table.depths(borrow(), [name for name in names if "\0" not in name], most + 1)
     return [
         {
             "name": name,
             "shown": label(name),
+            "depth": _counted(depths[name].known, most) if name in depths else "",
+            "oldest": _age(depths[name].oldest) if name in depths else "",
             "workers": served.get(name, 0),
             "paused": name in said and said[name].paused,
             "since": moment(said[name].since) if name in said else "",
@@ -128,3 +137,11 @@ def _rows(request: HttpRequest) -> list[dict[str, Any]]:
         }
         for name in names
     ]
+
+
+def _counted(count: int, most: int) -> str:
+    return f"over {most:,}" if count > most else f"{count:,}"
+
+
+def _age(seconds: float | None) -> str:
+    return "-" if seconds is None else duration(timedelta(seconds=max(0.0, seconds)))

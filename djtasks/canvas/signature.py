@@ -1,12 +1,17 @@
-"""`Signature`: one call of a task as data. It is a dict with Celery's keys, so it travels wherever JSON does."""
+"""`Signature`: one call of a task as data. It is a dict with Celery's keys, so it travels wherever JSON does.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+What is made of several calls (chains, groups, chords) is a signature too: see `djtasks.canvas.composite`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from types import GenericAlias
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from djtasks import appstate
-from djtasks.calls import NotSupportedYet
+from djtasks.canvas.linked import signature_of
+from djtasks.canvas.stamping import Stamped
+from djtasks.canvas.types import TYPES, Lazy, is_list
 from djtasks.exceptions import safe_repr
 from djtasks.ids import new_task_id
 from djtasks.messages import Message
@@ -14,27 +19,15 @@ from djtasks.publisher import build, publish
 from djtasks.registry import check_name, tasks
 from djtasks.result import AsyncResult
 
+_Made = TypeVar("_Made", bound=type)
+
 #: Once a signature has them, nothing that is said later changes them.
 _FIXED = frozenset({"group_id", "stamped_headers"})
 #: How a call is written, and not what it says: a message that a finish writes has no use for them.
 _OF_THE_CALLER = ("enqueue", "using", "retry", "retry_policy", "add_to_parent", "connection", "producer", "publisher")
 
 
-def _item(key: str, help: str) -> Any:
-    def get(self: Any) -> Any:
-        return self.get(key)
-
-    def put(self: Any, value: Any) -> None:
-        self[key] = value
-
-    return property(get, put, doc=help)
-
-
-def _option(key: str, help: str) -> Any:
-    return property(lambda self: self["options"].get(key), doc=help)
-
-
-class Signature(dict[str, Any]):
+class Signature(Stamped):
     """A call of a task: its name, arguments and options.
 
     What is given when it is sent is put before its own positional arguments and over its named ones and its options;
@@ -44,16 +37,8 @@ class Signature(dict[str, Any]):
 
     __slots__ = ("_type",)
     __class_getitem__: Any = classmethod(GenericAlias)
-
-    task = _item("task", "The name of the task.")
-    args = _item("args", "The positional arguments.")
-    kwargs = _item("kwargs", "The named arguments.")
-    options = _item("options", "The options of the call, those of `apply_async`.")
-    subtask_type = _item("subtask_type", "None: this is a call of one task.")
-    immutable = _item("immutable", "Whether it takes no other arguments than its own.")
-    id = _option("task_id", "The id that the call will have, once it is frozen.")
-    parent_id = _option("parent_id", "The id of the task that called it.")
-    root_id = _option("root_id", "The id of the call that everything began with.")
+    #: The classes by their `subtask_type`.
+    TYPES = TYPES
 
     def __init__(
         self,
@@ -77,10 +62,9 @@ class Signature(dict[str, Any]):
             task = self.get("task")
             args, kwargs, options = self.get("args"), self.get("kwargs"), self.get("options")
             subtask_type, immutable = self.get("subtask_type"), self.get("immutable", False)
+            more = {}
         elif not isinstance(task, str) and hasattr(task, "apply_async") and hasattr(task, "name"):
             self._type, task = task, task.name
-        if subtask_type is not None:
-            raise NotSupportedYet(f"signatures of the type {safe_repr(subtask_type, 200)} are still to come")
         check_name(task)
         if not isinstance(args, list | tuple | None) or not isinstance(kwargs, Mapping | None):
             raise TypeError(f"a signature of {task} takes a list of arguments and a dict of named ones")
@@ -96,9 +80,30 @@ class Signature(dict[str, Any]):
         )
 
     @classmethod
-    def from_dict(cls, d: dict[str, Any], app: Any = None) -> "Signature":
-        """The signature that a dict describes. Raises TypeError when it describes none."""
-        return cls(d)
+    def register_type(cls, name: str | None = None) -> Callable[[_Made], _Made]:
+        """Make the decorated class that of the signatures whose `subtask_type` is `name` (None: its own name)."""
+
+        def registered(made: _Made) -> _Made:
+            TYPES[name or made.__name__] = made
+            return made
+
+        return registered
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any], app: Any = None) -> Any:
+        """The signature that a dict describes, of the class of its `subtask_type`.
+
+        Raises TypeError when it describes none, RecursionError when it is nested too deep.
+        """
+        if not isinstance(d, dict):
+            raise TypeError(f"a signature was expected, not {safe_repr(d, 200)}{hint_for(d)}")
+        kind = d.get("subtask_type")
+        if kind is None:
+            return Signature(d)
+        if not isinstance(kind, str) or kind not in TYPES:
+            raise TypeError(f"there are no signatures of the type {safe_repr(kind, 200)}; see Signature.register_type")
+        made = TYPES[kind]
+        return made(d) if made is cls else made.from_dict(d)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
@@ -122,7 +127,7 @@ class Signature(dict[str, Any]):
 
         The task need not be known here.
         """
-        args, kwargs, options = self._merge(args, kwargs, _said(options))
+        args, kwargs, options = self._merge(args, kwargs, said(options))
         task = self._known()
         if task is None:
             return publish(self["task"], args, kwargs, options)
@@ -133,7 +138,7 @@ class Signature(dict[str, Any]):
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult[Any]:
         """Run the call here and now; its EagerResult. Raises NotRegistered when the task is not known here."""
-        args, kwargs, options = self._merge(args, kwargs, _said(options))
+        args, kwargs, options = self._merge(args, kwargs, said(options))
         done: AsyncResult[Any] = self.type.apply(args, kwargs, **options)
         return done
 
@@ -144,7 +149,7 @@ class Signature(dict[str, Any]):
 
         Inside of a run its root and parent are that run's, where `options` do not say otherwise.
         """
-        args, kwargs, options = self._merge(args, kwargs, _said(options))
+        args, kwargs, options = self._merge(args, kwargs, said(options))
         for option in _OF_THE_CALLER:
             options.pop(option, None)
         task = self._known()
@@ -173,12 +178,14 @@ class Signature(dict[str, Any]):
 
     # -- making others of it ------------------------------------------------------------------------------------------
 
-    def clone(
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> "Signature":
+    def clone(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Self:
         """A copy, with these arguments and options beside its own; nothing done to its options changes this one."""
         args, kwargs, options = self._merge(args, kwargs, options)
-        copy = type(self)({**self, "args": args, "kwargs": dict(kwargs), "options": deepcopy(options)})
+        return self._copied(args, dict(kwargs), deepcopy(options))
+
+    def _copied(self, args: Any, kwargs: dict[str, Any], options: dict[str, Any]) -> Self:
+        copy = type(self).__new__(type(self))
+        dict.__init__(copy, {**self, "args": args, "kwargs": kwargs, "options": options})
         copy._type = self._type
         return copy
 
@@ -189,7 +196,7 @@ class Signature(dict[str, Any]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> "Signature":
+    ) -> Self:
         """A copy with other arguments, named arguments or options, where they are not None."""
         copy = self.clone()
         if args is not None:
@@ -200,17 +207,6 @@ class Signature(dict[str, Any]):
             copy["options"] = dict(options)
         return copy
 
-    def set(self, immutable: bool | None = None, **options: Any) -> "Signature":
-        """Set options of this very signature, and return it."""
-        if immutable is not None:
-            self.set_immutable(immutable)
-        self["options"].update(options)
-        return self
-
-    def set_immutable(self, immutable: bool) -> None:
-        """Whether it takes no other arguments than its own."""
-        self["immutable"] = bool(immutable)
-
     def freeze(
         self,
         _id: str | None = None,
@@ -219,69 +215,57 @@ class Signature(dict[str, Any]):
         root_id: str | None = None,
         parent_id: str | None = None,
         group_index: int | None = None,
-    ) -> AsyncResult[Any]:
-        """Give it the id that its call will have, and return the result that the call is going to have."""
+        part: int | None = None,
+    ) -> Any:
+        """Give it the id that its call will have, and return the result that the call is going to have.
+
+        `chord` is the id of the chord that waits for it, `part` its number there. An id that it has already stays.
+        """
         options = self["options"]
         if options.get("task_id") is None:
             options["task_id"] = new_task_id() if _id is None else _id
-        said = {"root_id": root_id, "parent_id": parent_id, "chord": chord, "group_index": group_index}
-        options.update(_said(said))
+        named = {"root_id": root_id, "parent_id": parent_id, "group_index": group_index}
+        options.update(said(named))
+        if chord is not None:
+            options.update(chord=chord, part=part or 0)
         if group_id is not None:
             options.setdefault("group_id", group_id)
         return self.AsyncResult(options["task_id"])
 
     _freeze = freeze
 
+    def terminals(self) -> int:
+        """With how many tasks it ends: one for a task, of a chain those of its end, of a group those of all members."""
+        return 1
+
+    def election(self) -> Any:
+        """Raises NotImplementedError: workers elect nobody here."""
+        raise NotImplementedError(
+            "workers do not elect one of them: a task that is enqueued once runs once; call delay() or apply_async()"
+        )
+
     # -- what is to come after it -------------------------------------------------------------------------------------
 
-    def link(self, callback: Any) -> Any:
-        """Have `callback`, a signature, sent with what the task returned before its own arguments; returns it."""
-        return self.append_to_list_option("link", callback)
-
-    def link_error(self, errback: Any) -> Any:
-        """Have `errback`, a signature, called when the task has failed; returns it."""
-        return self.append_to_list_option("link_error", errback)
-
-    def on_error(self, errback: Any) -> "Signature":
-        """As `link_error`, but returns this signature."""
-        self.link_error(errback)
-        return self
-
-    def append_to_list_option(self, key: str, value: Any) -> Any:
-        """Add `value` to the list that this option is, unless it is there already; returns it."""
-        items = self._list(key)
-        if value not in items:
-            items.append(value)
-        return value
-
-    def extend_list_option(self, key: str, value: Any) -> None:
-        """Add a value, or each of a list, to the list that this option is."""
-        self._list(key).extend(value if isinstance(value, list | tuple) else [value])
-
-    def _list(self, key: str) -> list[Any]:
-        items = self["options"].get(key)
-        if not isinstance(items, list):
-            items = self["options"][key] = [] if items is None else list(items) if type(items) is tuple else [items]
-        return items
-
-    def flatten_links(self) -> list["Signature"]:
-        """This one, and all that its links lead to."""
-        found = [self]
-        for each in self._links():
-            found.extend(each.flatten_links())
-        return found
-
-    def _links(self) -> Iterator["Signature"]:
-        said = self["options"].get("link") or ()
-        for each in said if isinstance(said, list | tuple) else (said,):
-            yield each if isinstance(each, Signature) else Signature(each)
-
     def __or__(self, other: Any) -> Any:
-        """Raises NotSupportedYet: chains are still to come."""
-        raise NotSupportedYet("chains are still to come; give what is to follow as link=")
+        """A chain of both."""
+        other = self._other(other)
+        if other is NotImplemented:
+            return NotImplemented
+        if isinstance(other, TYPES["chain"]):
+            return TYPES["chain"]([self, *other.unchain_tasks()])
+        return TYPES["chain"]([self, other.unrolled() if isinstance(other, TYPES["group"]) else other])
 
-    # A dict's own would change this signature.
-    __ior__ = __or__
+    def _other(self, other: Any) -> Any:
+        """What stands right of `|`: a signature, or NotImplemented. A dict is one, too, and not to be merged."""
+        return member_of(other) if isinstance(other, dict) else NotImplemented
+
+    def __ior__(self, other: Any) -> Any:
+        # A dict's own would change this signature.
+        return self.__or__(other)
+
+    def __ror__(self, other: Any) -> Any:
+        other = self._other(other)
+        return NotImplemented if other is NotImplemented else other | self
 
     # -- being one ----------------------------------------------------------------------------------------------------
 
@@ -328,26 +312,65 @@ class Signature(dict[str, Any]):
         # The task itself is found again by its name.
         return signature, (dict(self),)
 
-    def __copy__(self) -> "Signature":
+    def __copy__(self) -> Self:
         return self.clone()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Signature":
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.clone()
 
 
-def _said(options: Mapping[str, Any]) -> dict[str, Any]:
+TYPES["signature"] = Signature
+
+
+Sender = Callable[[Any, Sequence[Any], Mapping[str, Any], dict[str, Any]], Any]
+#: Sends workflows; stands above, and puts itself here.
+senders: list[Sender] = []
+
+
+def hand_over_sender(send: Sender) -> None:
+    """This sends a workflow: `send(signature, args, kwargs, options)`, with what the call said; its result."""
+    senders[:] = [send]
+
+
+def said(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
+
+
+def hint_for(value: Any) -> str:
+    """What to write instead of a task where a signature is wanted."""
+    return f"; write {value.name}.s()" if hasattr(value, "apply_async") and hasattr(value, "name") else ""
+
+
+def members_of(tasks: Any) -> list[Any]:
+    """The members of a workflow as signatures; those of a generator when they are needed.
+
+    Raises TypeError for what is none.
+    """
+    if isinstance(tasks, Signature):
+        return [member_of(tasks)]
+    if not is_list(tasks):
+        raise TypeError(f"signatures were expected, not {safe_repr(tasks, 200)}{hint_for(tasks)}")
+    if isinstance(tasks, list | tuple | set | frozenset) and not isinstance(tasks, Lazy):
+        return list(map(member_of, tasks))
+    return Lazy(map(member_of, tasks))
+
+
+def member_of(value: Any) -> Any:
+    """A signature, or the one that a dict describes, for a workflow: there chunks are the group that they stand for."""
+    made = signature_of(value)
+    return made.group() if isinstance(made, TYPES["chunks"]) else made
 
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature:
     """A signature of a task (or of its name), or of a dict that describes one; a copy, of one that is one already.
 
-    Raises TypeError for what is none of these, NotSupportedYet for a chain, a group or a chord.
+    Raises TypeError for what is none of these.
     """
     if isinstance(varies, Signature):
         return varies.clone()
     if isinstance(varies, dict):
-        return Signature.from_dict(varies)
+        made: Signature = Signature.from_dict(varies)
+        return made
     return Signature(varies, *args, **kwargs)
 
 
@@ -363,3 +386,5 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
 
 
 maybe_subtask = maybe_signature
+#: Celery's name for it.
+uuid = new_task_id

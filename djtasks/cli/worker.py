@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--disable-prefetch", action="store_true", help="claim a task only when a child is free for it")
     add("-O", "--optimization", metavar="HOW", help="accepted, and not needed: scheduling is always fair")
     add("--purge", "--discard", action="store_true", help="throw away what waits in the queues first")
+    add("-B", "--beat", action="store_true", help="send periodic tasks, too, as runbeat does")
+    add("-s", "--schedule", metavar="FILE", help="accepted, and not needed: schedules are rows of the database")
     add("-S", "--statedb", metavar="FILE", help="accepted, and not needed: what is revoked is in the database")
     add("-q", "--quiet", action="store_true", help="no banner")
 
@@ -79,6 +81,7 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
         loglevel=loglevel,
         logfile=given.get("logfile"),
         purge=bool(given.get("purge")),
+        beat=bool(given.get("beat")),
         quiet=bool(given.get("quiet")),
     ).check()
 
@@ -103,6 +106,8 @@ def run(given: Mapping[str, Any]) -> int:
         raise ImproperlyConfigured(f"the log file cannot be written: {error}") from error
     if given.get("statedb"):
         logger.info("--statedb does nothing: revocations are rows of the database, and outlive every worker")
+    if given.get("schedule"):
+        logger.info("--schedule does nothing: when what has run is in the database, and every beat knows it")
     import_default_modules()
     atomic.check(tasks.values())
     code = Worker(options).run()

@@ -179,6 +179,16 @@ def _read_annotations(value: Any) -> Any:
     return value
 
 
+def _read_schedule(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _unfit("a dict of names to dicts", value)
+    for name, entry in value.items():
+        if not isinstance(name, str) or not isinstance(entry, Mapping):
+            raise Unfit(f"must map names to dicts with task and schedule, and has {safe_repr(name, 200)}")
+    # The dict itself: what is put into `app.conf.beat_schedule` is to stay.
+    return value if isinstance(value, dict) else dict(value)
+
+
 def _read_expires(value: Any) -> timedelta | None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
@@ -267,6 +277,7 @@ QUEUE = Kind(f"the name of a queue: 1 to {QUEUE_NAME_MAX} characters", queue_nam
 QUEUES = Kind("a list of queues, or a dict of name to options", _read_queues)
 ANNOTATIONS = Kind("a dict, an object with annotate(task), its dotted name, or a list of these", _read_annotations)
 ROUTES = Kind("a dict, a list of routes, a function or its dotted name", _read_routes)
+SCHEDULE = Kind("a dict of names to dicts with task and schedule", _read_schedule)
 EXPIRES = Kind("seconds or a timedelta, 0 or more; 0 means never", _read_expires)
 TERM = Kind("seconds or a timedelta, more than 0", _read_term)
 POSITIVE = number()

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, fields
 from datetime import timedelta, tzinfo
 from typing import Any
 
+from djtasks.conf.beat_options import BeatSettings
 from djtasks.conf.entries import Entry, option
 from djtasks.conf.kinds import (
     ANNOTATIONS,
@@ -30,13 +31,12 @@ from djtasks.conf.kinds import (
     optional,
     whole,
 )
-from djtasks.conf.worker_options import WorkerSettings
 
 _BYTES = whole(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(WorkerSettings):
+class Settings(BeatSettings):
     """The settings of one process, checked and complete."""
 
     # -- the database and the enqueue
@@ -148,6 +148,14 @@ class Settings(WorkerSettings):
         False, FLAG, "Whether a task called by a task takes its priority.", "CELERY_INHERIT_PARENT_PRIORITY"
     )
 
+    TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER: bool = option(
+        False,
+        FLAG,
+        "Whether what is linked to the failure of a chord is linked to the tasks of its header, too: it is then called"
+        " for each of these that fails, and for the body.",
+        "CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER",
+    )
+
     # -- how a task runs
     TASK_ALWAYS_EAGER: bool = option(
         False, FLAG, "Run each task where it is called instead of enqueueing it.", "CELERY_ALWAYS_EAGER"
@@ -253,6 +261,11 @@ class Settings(WorkerSettings):
         "How long a revocation is kept, in seconds or as a timedelta: a task that comes, or comes back, later than"
         " that runs.",
     )
+    COMMAND_EXPIRES: timedelta = option(
+        timedelta(days=7),
+        TERM,
+        "How long what workers were told, and what they answered, is kept to be read in the admin.",
+    )
     RESULT_EXTENDED: bool = option(
         False, FLAG, "Keep the arguments of tasks that succeeded with their results.", "CELERY_RESULT_EXTENDED"
     )
@@ -272,8 +285,8 @@ class Settings(WorkerSettings):
             object.__setattr__(self, "TASK_DEFAULT_PRIORITY", 0)
 
 
-_OWN = [each for each in fields(Settings) if each not in fields(WorkerSettings)]
-FIELDS: dict[str, Field[Any]] = {each.name: each for each in (*_OWN, *fields(WorkerSettings))}
+_OWN = [each for each in fields(Settings) if each not in fields(BeatSettings)]
+FIELDS: dict[str, Field[Any]] = {each.name: each for each in (*_OWN, *fields(BeatSettings))}
 KINDS: dict[str, Kind] = {name: each.metadata["kind"] for name, each in FIELDS.items()}
 #: Celery's old names to ours.
 FORMERLY: dict[str, str] = {old: name for name, each in FIELDS.items() for old in each.metadata["formerly"]}

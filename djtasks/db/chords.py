@@ -158,3 +158,73 @@ PROGRESS: LiteralString = """
 def progress(conn: Connection, ids: Collection[str]) -> dict[str, tuple[int, int, int | None]]:
     """How many parts of these chords have ended, how many there are, and the lowest failed one; of those still open."""
     return {row[0]: (row[1], row[2], row[3]) for row in rows(conn, PROGRESS, {"ids": sorted(ids)})}
+
+
+#: One probe of the index for each chord that has parts. A chord and its parts come and go in one transaction, so what
+#: one statement sees without the other belongs to nothing.
+PRUNE_PARTS: LiteralString = """
+    WITH RECURSIVE waiting AS (
+        (SELECT chord FROM djtasks_part ORDER BY chord LIMIT 1)
+        UNION ALL
+        SELECT (SELECT p.chord FROM djtasks_part AS p WHERE p.chord > w.chord ORDER BY p.chord LIMIT 1)
+        FROM waiting AS w
+        WHERE w.chord IS NOT NULL
+    )
+    DELETE FROM djtasks_part
+    WHERE chord = ANY (ARRAY (
+        SELECT w.chord FROM waiting AS w WHERE NOT EXISTS (SELECT FROM djtasks_chord AS c WHERE c.id = w.chord)
+    ))
+    RETURNING chord::text
+"""
+
+
+def prune_parts(conn: Connection) -> int:
+    """Delete parts of chords that are gone; return how many."""
+    return len(rows(conn, PRUNE_PARTS))
+
+
+#: A part may still come of any message of the workflow, or of one that names the chord: as its own, in its chain, or in
+#: the body of another chord. Only for old chords of which the workflow's own messages are gone is all of that read.
+STALE: LiteralString = """
+    SELECT c.id::text FROM djtasks_chord AS c
+    WHERE c.created < statement_timestamp() - %(age)s * interval '1 second' AND c.ended < c.size
+        AND NOT EXISTS (SELECT FROM djtasks_message AS m WHERE m.root_id = c.root_id)
+        AND NOT EXISTS (SELECT FROM djtasks_message AS m WHERE m.id = c.root_id)
+        AND NOT EXISTS (
+            SELECT FROM djtasks_message AS m
+            WHERE m.chord = c.id OR strpos(m.headers, c.id::text) > 0
+        )
+        AND NOT EXISTS (SELECT FROM djtasks_chord AS outer_one WHERE strpos(outer_one.body, c.id::text) > 0)
+    ORDER BY c.created
+    LIMIT %(limit)s
+"""
+
+
+def stale(conn: Connection, age: float, limit: int = 20) -> list[str]:
+    """The oldest of the chords that are older than so many seconds, and of which no part can come any more."""
+    return [row[0] for row in rows(conn, STALE, {"age": age, "limit": limit})]
+
+
+FORSAKE: LiteralString = """
+    WITH forsaken AS MATERIALIZED (
+        SELECT id, size FROM djtasks_chord WHERE id = ANY (%(ids)s::uuid[]) AND ended < size ORDER BY id FOR UPDATE
+    ), part AS (
+        INSERT INTO djtasks_part (chord, part, task, failed, content_type, content_encoding, result)
+        SELECT f.id, n, f.id, true, %(content_type)s, %(content_encoding)s, %(result)s::bytea
+        FROM forsaken AS f, generate_series(0, f.size - 1) AS n
+        ON CONFLICT (chord, part) DO NOTHING
+        RETURNING chord, part
+    )
+    UPDATE djtasks_chord AS c
+    SET ended = c.size, failed = least(c.failed, (SELECT min(part) FROM part WHERE part.chord = c.id))
+    FROM forsaken
+    WHERE c.id = forsaken.id
+    RETURNING c.id::text
+"""
+
+
+def forsake(conn: Connection, cause: Cause, ids: Collection[str]) -> list[str]:
+    """Let the parts that these chords miss have failed; return the chords that are complete by that."""
+    params = cause._asdict()
+    del params["state"], params["traceback"]
+    return [row[0] for row in rows(conn, FORSAKE, {**params, "ids": sorted(ids)})]

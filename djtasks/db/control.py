@@ -108,7 +108,10 @@ def replies(conn: Connection, command: int) -> list[tuple[str, dict[str, Any]]]:
 
 PRUNE: LiteralString = """
     WITH old AS (
-        SELECT id FROM djtasks_command WHERE expires < statement_timestamp() - interval '1 minute'
+        SELECT id FROM djtasks_command
+        WHERE expires < statement_timestamp() - interval '1 minute'
+            AND (name = 'ping' OR expires < statement_timestamp() - %(keep)s * interval '1 second')
+        LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     ), answers AS (
         DELETE FROM djtasks_reply USING old WHERE command_id = old.id
@@ -117,6 +120,9 @@ PRUNE: LiteralString = """
 """
 
 
-def prune(conn: Connection) -> int:
-    """Forget old commands and their answers; return how many commands there were."""
-    return len(rows(conn, PRUNE))
+def prune(conn: Connection, keep: float = 0.0, limit: int = 1000) -> int:
+    """Forget commands and their answers that have been over for `keep` seconds, and for a minute at least.
+
+    A ping, which changes nothing, is forgotten after a minute. Returns how many commands there were, `limit` at most.
+    """
+    return len(rows(conn, PRUNE, {"keep": keep, "limit": limit}))

@@ -4,7 +4,7 @@ One statement deletes the messages whose fence still holds and writes their resu
 refused, because the message has meanwhile become somebody else's.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, LiteralString
 
 import psycopg
@@ -101,6 +101,31 @@ FINISH_PARTS: LiteralString = (
     .replace("m.periodic,\n            ended", "m.periodic, m.chord, m.part, ended.counts,\n            ended")
     .replace("    )\n    SELECT id::text FROM gone\n", _PARTS)
 )
+#: The same as one transaction, for a pipe: with the last part of a chord much more is to be written, so a chord that
+#: this batch may complete is left alone, and returned. That can only be said under the chord's lock.
+_LOCKED: LiteralString = """
+    WITH locked AS MATERIALIZED (
+        SELECT c.id, c.ended + news.parts >= c.size AS last
+        FROM unnest(%(chords)s::uuid[], %(parts)s::bigint[]) AS news (id, parts)
+        JOIN djtasks_chord AS c ON c.id = news.id
+        ORDER BY c.id
+        FOR UPDATE OF c
+    ), ended AS ("""
+_OPEN: LiteralString = """m.claim = ended.claim
+            AND (m.chord IS NULL OR m.chord <> ALL (ARRAY (SELECT id FROM locked WHERE last)))
+"""
+FINISH_OPEN: LiteralString = (
+    FINISH_PARTS.replace("\n    WITH ended AS (", _LOCKED, 1)
+    .replace("m.claim = ended.claim\n", _OPEN)
+    .replace(", %(counts)s::boolean[]\n", "\n")
+    .replace(", started, counts\n        )", ", started\n        )")
+    .replace("m.part, ended.counts,", "m.part,")
+    .replace(
+        "WHERE gone.counts AND EXISTS (SELECT FROM djtasks_chord AS c WHERE c.id = gone.chord)",
+        "WHERE EXISTS (SELECT FROM locked WHERE locked.id = gone.chord)",
+    )
+    .replace("SELECT id::text, true FROM counted WHERE complete", "SELECT id::text, true FROM locked WHERE last")
+)
 
 
 def finish_parts(
@@ -139,14 +164,27 @@ def _params(owner: int, outcomes: Sequence[Outcome], worker: str | None, *, plai
     return params
 
 
-_FINISH = Statement(FINISH)
+_FINISH, _FINISH_OPEN = Statement(FINISH), Statement(FINISH_OPEN)
 
 
 def finishing(
-    owner: int, outcomes: Sequence[Outcome], worker: str | None, answered: Callable[[Question], None]
+    owner: int,
+    outcomes: Sequence[Outcome],
+    worker: str | None,
+    answered: Callable[[Question], None],
+    parts: Mapping[str, int] | None = None,
 ) -> Question:
-    """`finish` for a pipe; the rows of the answer are the ids."""
-    return Question(_FINISH, _params(owner, outcomes, worker), answered)
+    """`finish` for a pipe; the first column of the answer are the ids.
+
+    `parts` says how many of the outcomes are of each chord. Those whose chord they might complete are left out, and
+    for these the chord's id stands in the answer, with true in the second column.
+    """
+    if not parts:
+        return Question(_FINISH, _params(owner, outcomes, worker), answered)
+    ordered = sorted(parts)
+    counts = Bigints([parts[chord] for chord in ordered])
+    params = {**_params(owner, outcomes, worker), "chords": Uuids(ordered), "parts": counts}
+    return Question(_FINISH_OPEN, params, answered)
 
 
 #: The parameters of FINISH in the order of Outcome's fields; `runtime` and `again` are not written.

@@ -13,6 +13,8 @@ from djtasks.db.pipe import Question, Statement
 
 #: Every process that waits for results listens here; the payload names the tasks that ended.
 RESULTS = "djtasks_result"
+#: Every beat that sleeps listens here; a trigger rings when a schedule is written.
+BEAT = "djtasks_beat"
 #: 36 characters an id and a comma, within the 8,000 bytes of a payload.
 IDS_A_PAYLOAD = 200
 

@@ -5,35 +5,30 @@ condition that no index holds is tried on a bounded number of rows; the page the
 looks can go on from there. A page of ten million rows costs what one of ten thousand does. Payload is never read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 from djtasks.db.connections import Connection, rows
+from djtasks.db.regions import (
+    DEAD_LETTERS,
+    ENDED,
+    ENDED_BADLY,
+    FOR_A_REASON,
+    FOR_A_TIME,
+    IN_LANES,
+    IN_ONE_LANE,
+    NOT_ENDED,
+    OF_PERIODIC,
+    PARKED,
+    RUNS,
+    Column,
+    Place,
+    Region,
+)
 from djtasks.states import READY_STATES, SUCCESS
 
 Row = dict[str, Any]
-
-
-class Column(NamedTuple):
-    """One column of a region's key."""
-
-    name: LiteralString
-    type: LiteralString
-    descending: bool = False
-
-
-class Region(NamedTuple):
-    """Rows that lie side by side in one index, in its order. No column of the key is NULL in it."""
-
-    name: str
-    where: LiteralString
-    key: tuple[Column, ...]
-    #: The most of its rows that a page reads in search of some that fit: about 0.1 s of work in a table of a million.
-    window: int
-    #: A column that is NULL in all of the region, but stands before the key in the index.
-    before: Column | None = None
 
 
 class Table(NamedTuple):
@@ -41,13 +36,6 @@ class Table(NamedTuple):
 
     name: LiteralString
     columns: tuple[LiteralString, ...]
-
-
-class Place(NamedTuple):
-    """A row's place in a list: its region, and its key there. Also where a page begins: right behind that row."""
-
-    region: str
-    key: tuple[Any, ...]
 
 
 class Page(NamedTuple):
@@ -81,6 +69,7 @@ MESSAGES = Table(
         "reason",
         "name",
         "queue",
+        "periodic",
     ),
 )
 RESULTS = Table(
@@ -98,33 +87,18 @@ RESULTS = Table(
         "queue",
         "worker",
         "dead",
+        "periodic",
     ),
 )
 
-_ID = Column("id", "uuid")
-_URGENCY = (Column("priority", "bigint", descending=True), Column("position", "bigint"))
-_LANE = Column("lane", "text")
-#: Neighbours in the order of claims seldom share a page of the heap.
-_SCATTERED = 20_000
-_IN_LANES = Region("lanes", "lane IS NOT NULL", (_LANE, *_URGENCY), _SCATTERED)
-_IN_ONE_LANE = Region("lane", "lane = %(queue)s", _URGENCY, _SCATTERED)
-_PARKED = Region("parked", "lane IS NULL", _URGENCY, _SCATTERED, before=_LANE)
-_FOR_A_TIME = Region("eta", "lane IS NULL AND reason = 'eta'", (Column("eta", "timestamptz"), _ID), _SCATTERED)
-_FOR_A_REASON = Region("reason", "lane IS NULL AND reason = %(reason)s", _URGENCY, _SCATTERED, before=_LANE)
-
-_NEWEST = (Column("done", "timestamptz", descending=True), Column("id", "uuid", descending=True))
-_UNFINISHED = Region("unfinished", "done IS NULL", (Column("id", "uuid", descending=True),), 50_000)
-_ENDED = Region("ended", "done IS NOT NULL", _NEWEST, 50_000)
-#: The state is written as a range, and part of the order, so that the index on it is the only one that has the order:
-#: with "=" the planner may walk the one on `done` instead, past all that ended otherwise.
-_ENDED_BADLY = Region(
-    "state",
-    "done IS NOT NULL AND state <> 'SUCCESS' AND state >= %(state)s AND state <= %(state)s",
-    (Column("state", "text", descending=True), *_NEWEST),
-    5_000,
+#: Arguments are looked at in so many rows, as they are stored, in so many bytes of each. What is sensitive is left out.
+TEXT_WINDOW = 5_000
+TEXT_BYTES = 20_000
+_TEXT_OF_BODY: LiteralString = (
+    " AS b WHERE b.id = near.id AND (position(%(text)s::bytea IN substring(b.body FROM 1 FOR 20000)) > 0"
+    " OR position(%(escaped)s::bytea IN substring(b.body FROM 1 FOR 20000)) > 0)"
+    """ AND (b.headers IS NULL OR position('"sensitive"' IN b.headers) = 0))"""
 )
-
-_DEAD_LETTERS = Region("dead", "dead IS NOT NULL", _NEWEST, 50_000)
 
 #: In place of a reason: all dead letters.
 DEAD = "any"
@@ -140,8 +114,16 @@ _CONDITIONS: Mapping[str, LiteralString] = {
     "worker": "worker = %(worker)s",
     "dead": "dead = %(dead)s",
     "owner": "owner = %(owner)s",
-    "waiting": "owner IS NULL",
+    "waiting": "owner IS NULL AND lane IS NOT NULL",
     "running": "owner IS NOT NULL",
+    "parked": "lane IS NULL",
+    "reason": "lane IS NULL AND reason = %(reason)s",
+    "since": "created >= %(since)s",
+    "until": "created < %(until)s",
+    "periodic": "periodic = %(periodic)s",
+    "any letter": "dead IS NOT NULL",
+    "text of message": "EXISTS (SELECT FROM djtasks_message" + _TEXT_OF_BODY,
+    "text of result": "EXISTS (SELECT FROM djtasks_result" + _TEXT_OF_BODY,
 }
 
 
@@ -151,26 +133,34 @@ def messages(
     """Messages in the order in which they will be claimed, lane by lane, then those that may not run now.
 
     `wanted` may have `status` (waiting, running, parked, or a parked one's reason: eta, name, limit; those for an eta
-    come in its order), `queue`, `name`, `prefix` (of the name), `owner` (an incarnation). A page begins behind the
-    place `start`; with `backward` it ends before it. Raises ValueError when `start` is no place of this list.
+    come in its order), `queue`, `name`, `prefix` (of the name), `owner` (an incarnation), `periodic` (the number of a
+    periodic task), `since` and `until` (when it was called), `text` with `escaped` (bytes in its arguments, as they are
+    and as JSON has them). A page begins behind the place `start`; with `backward` it ends before it. Raises ValueError
+    when `start` is no place of this list.
     """
     status = wanted.get("status")
-    lanes = _IN_ONE_LANE if "queue" in wanted else _IN_LANES
-    regions: tuple[Region, ...] = (lanes, _PARKED)
-    if status in ("waiting", "running") or "owner" in wanted:
+    lanes = IN_ONE_LANE if "queue" in wanted else IN_LANES
+    regions: tuple[Region, ...] = (lanes, PARKED)
+    if "periodic" in wanted:
+        regions = (OF_PERIODIC,)
+    elif status in ("waiting", "running") or "owner" in wanted:
         regions = (lanes,)
     elif status == "parked":
-        regions = (_PARKED,)
+        regions = (PARKED,)
     elif status == "eta":
-        regions = (_FOR_A_TIME,)
+        regions = (FOR_A_TIME,)
     elif status is not None:
-        regions = (_FOR_A_REASON,)
+        regions = (FOR_A_REASON,)
     params = {**wanted, "reason": status}
-    tried = [key for key in ("queue", "name", "prefix", "owner") if key in wanted]
-    if tried == ["queue"] and regions == (_IN_ONE_LANE,):
+    tried = [key for key in ("queue", "name", "prefix", "owner", "since", "until") if key in wanted]
+    if tried == ["queue"] and regions == (IN_ONE_LANE,):
         tried = []
     if status in ("waiting", "running"):
         tried.append(status)
+    elif status is not None and "periodic" in wanted:
+        tried.append("parked" if status == "parked" else "reason")
+    if "text" in wanted:
+        tried.append("text of message")
     return _read(conn, MESSAGES, regions, tried, params, start, backward, size)
 
 
@@ -181,24 +171,44 @@ def results(
     first.
 
     `wanted` may have `state` (UNFINISHED for all that have not ended), `queue`, `name`, `prefix` (of the name),
-    `worker` (its name), `dead` (why it is a dead letter; DEAD for any reason). `start`, `backward` and errors as for
-    `messages`.
+    `worker` (its name), `dead` (why it is a dead letter; DEAD for any reason), `since` and `until` (when it ended),
+    `periodic` and `text` as for `messages`. `start`, `backward` and errors as there.
     """
     state = wanted.get("state")
-    regions: tuple[Region, ...] = (_ENDED, _UNFINISHED)
+    regions: tuple[Region, ...] = (ENDED, NOT_ENDED)
     if state is not None and state not in READY_STATES:
-        regions = (_UNFINISHED,)
+        regions = (NOT_ENDED,)
     elif state is not None and state != SUCCESS:
         # A task may also give itself the name of a terminal state before it has ended.
-        regions = (_ENDED_BADLY, _UNFINISHED)
+        regions = (ENDED_BADLY, NOT_ENDED)
     tried = [key for key in ("state", "queue", "name", "prefix", "worker", "dead") if key in wanted]
     if "dead" in wanted:
-        regions = (_DEAD_LETTERS,)
+        regions = (DEAD_LETTERS,)
         if wanted["dead"] == DEAD:
             tried.remove("dead")
+    if "periodic" in wanted:
+        regions = tuple(RUNS if region is not NOT_ENDED else region for region in regions)
+        tried += ["periodic"] if NOT_ENDED in regions else []
+        tried += ["any letter"] if "dead" in wanted else []
     if state == UNFINISHED:
         tried.remove("state")
-    return _read(conn, RESULTS, regions, tried, wanted, start, backward, size)
+    if "text" in wanted:
+        tried.append("text of result")
+    return _read(conn, RESULTS, _ended_within(regions, wanted), tried, wanted, start, backward, size)
+
+
+def _ended_within(regions: Sequence[Region], wanted: Mapping[str, Any]) -> Sequence[Region]:
+    """The regions without what ended at another time; what has not ended is none of them then."""
+    bounds: list[LiteralString] = []
+    if "since" in wanted:
+        bounds.append(" AND done >= %(since)s")
+    if "until" in wanted:
+        bounds.append(" AND done < %(until)s")
+    if not bounds:
+        return regions
+    return [each._replace(where="".join([each.where, *bounds])) for each in regions if each is not NOT_ENDED] or [
+        ENDED._replace(where="false")
+    ]
 
 
 def by_id(conn: Connection, table: Table, ids: Sequence[UUID]) -> list[Row]:
@@ -232,6 +242,8 @@ def _read(
     arms, key = _arms(ordered, start, backward)
     fits = " AND ".join([_CONDITIONS[name] for name in tried]) or "true"
     window = min([region.window for region in regions]) if tried else size + 1
+    if "text" in wanted:
+        window = min(window, TEXT_WINDOW)
     params = {**wanted, **key, "window": window, "limit": size + 1}
     found = rows(conn, _statement(table, arms, fits, backward), params)
     names = (*table.columns, "region", "nth", "fits", "estimate")
@@ -310,46 +322,3 @@ def _statement(table: Table, arms: Sequence[_Arm], fits: LiteralString, backward
         " WHERE " + fits + " OR nth = %(window)s"
         " LIMIT %(limit)s"
     )
-
-
-# -- places as text -----------------------------------------------------------------------------------------------
-
-_READERS: Mapping[str, Callable[[str], Any]] = {
-    "uuid": UUID,
-    "bigint": int,
-    "text": str,
-    "timestamptz": datetime.fromisoformat,
-}
-_BIGINT = range(-(2**63), 2**63)
-
-
-def as_texts(place: Place) -> list[str]:
-    """A place as texts, for a link."""
-    return [place.region, *(each.isoformat() if isinstance(each, datetime) else str(each) for each in place.key)]
-
-
-def from_texts(texts: Sequence[str]) -> Place:
-    """The place that `as_texts` wrote. Raises ValueError for anything else."""
-    region = next((each for each in _REGIONS if each.name == texts[0] and len(each.key) == len(texts) - 1), None)
-    if region is None:
-        raise ValueError(f"no place: {texts!r}")
-    key = tuple(_READERS[column.type](text) for column, text in zip(region.key, texts[1:], strict=True))
-    for value in key:
-        if isinstance(value, int) and value not in _BIGINT:
-            raise ValueError(f"out of range: {value}")
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError("a text with a NUL")
-    return Place(region.name, key)
-
-
-_REGIONS = (
-    _IN_LANES,
-    _IN_ONE_LANE,
-    _PARKED,
-    _FOR_A_TIME,
-    _FOR_A_REASON,
-    _ENDED,
-    _ENDED_BADLY,
-    _UNFINISHED,
-    _DEAD_LETTERS,
-)

@@ -1,7 +1,7 @@
 """Queues: which are paused. One that has no row is open."""
 
 from collections.abc import Collection
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 from djtasks.db.connections import Connection, rows
 
@@ -38,3 +38,51 @@ RESUME: LiteralString = """
 def resume(conn: Connection, names: Collection[str], by: str = "") -> list[str]:
     """Take from these queues again; return those that were paused. Ring their workers after the commit."""
     return [row[0] for row in rows(conn, RESUME, {"names": list(names), "by": by})]
+
+
+class Depth(NamedTuple):
+    """What stands in a queue's lane."""
+
+    #: How many messages wait there or run, up to the bound that was asked for.
+    known: int
+    #: How long ago the one that has waited longest was called, in seconds; None when none waits.
+    oldest: float | None
+
+
+#: One stretch of the index a queue, up to a bound; and of each priority the first that no worker has.
+DEPTHS: LiteralString = """
+    SELECT
+        q.name,
+        (
+            SELECT count(*) FROM (
+                SELECT FROM djtasks_message WHERE lane = q.name ORDER BY priority DESC, position LIMIT %(most)s
+            ) AS counted
+        ),
+        (
+            WITH RECURSIVE levels AS (
+                (SELECT priority FROM djtasks_message WHERE lane = q.name ORDER BY priority DESC LIMIT 1)
+                UNION ALL
+                SELECT (
+                    SELECT m.priority FROM djtasks_message AS m
+                    WHERE m.lane = q.name AND m.priority < levels.priority ORDER BY m.priority DESC LIMIT 1
+                )
+                FROM levels WHERE levels.priority IS NOT NULL
+            )
+            SELECT extract(epoch FROM statement_timestamp() - min(first.created))::float8
+            FROM (SELECT priority FROM levels WHERE priority IS NOT NULL LIMIT 20) AS level
+            CROSS JOIN LATERAL (
+                SELECT near.created FROM (
+                    SELECT created, owner FROM djtasks_message
+                    WHERE lane = q.name AND priority = level.priority ORDER BY position LIMIT 1000
+                ) AS near
+                WHERE near.owner IS NULL LIMIT 1
+            ) AS first
+        )
+    FROM unnest(%(names)s::text[]) AS q (name)
+"""
+
+
+def depths(conn: Connection, names: Collection[str], most: int) -> dict[str, Depth]:
+    """How much stands in the lanes of these queues, counted up to `most` in each, and how old it is."""
+    found = rows(conn, DEPTHS, {"names": list(names), "most": most})
+    return {name: Depth(count, oldest) for name, count, oldest in found}

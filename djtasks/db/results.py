@@ -215,6 +215,11 @@ def forget_ended(conn: Connection, ids: Sequence[str]) -> int:
     return len(rows(conn, FORGET_ENDED, {"ids": list(ids)}))
 
 
+def forget_these(conn: Connection, ids: Sequence[str]) -> set[str]:
+    """Delete the results of those of these tasks that have ended; return their ids."""
+    return {row[0] for row in rows(conn, FORGET_ENDED, {"ids": list(ids)})}
+
+
 MARK_DEAD: LiteralString = """
     UPDATE djtasks_result AS r SET dead = letter.dead
     FROM unnest(%(ids)s::uuid[], %(deads)s::text[]) AS letter (id, dead)

@@ -21,14 +21,20 @@ TUNE = [
         fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200
     )
     """,
+    """
+    ALTER TABLE djtasks_tick SET (
+        fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000
+    )
+    """,
 ]
-#: Whoever writes a periodic task, by whatever means: its next time is computed anew, and beats that sleep hear of it.
+#: Whoever writes a schedule, by whatever means: its next time is computed anew, and beats that sleep hear of it.
 WATCH = [
     """
     CREATE FUNCTION djtasks_periodic_task_written() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         INSERT INTO djtasks_tick (periodic_task_id) VALUES (NEW.id)
-        ON CONFLICT (periodic_task_id) DO UPDATE SET stale = true;
+        ON CONFLICT (periodic_task_id) DO UPDATE
+        SET stale = true, since = statement_timestamp(), next_run_at = NULL;
         PERFORM pg_notify('djtasks_beat', '');
         RETURN NULL;
     END $$
@@ -36,22 +42,49 @@ WATCH = [
     """
     CREATE FUNCTION djtasks_periodic_task_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        DELETE FROM djtasks_tick WHERE periodic_task_id = OLD.id;
+        IF TG_OP = 'TRUNCATE' THEN
+            DELETE FROM djtasks_tick;
+        ELSE
+            DELETE FROM djtasks_tick WHERE periodic_task_id = OLD.id;
+        END IF;
         RETURN NULL;
     END $$
     """,
     """
-    CREATE TRIGGER djtasks_periodic_task_written AFTER INSERT OR UPDATE ON djtasks_periodic_task
+    CREATE TRIGGER djtasks_periodic_task_written AFTER INSERT ON djtasks_periodic_task
     FOR EACH ROW EXECUTE FUNCTION djtasks_periodic_task_written()
+    """,
+    # A new description, or new arguments, move no time.
+    """
+    CREATE TRIGGER djtasks_periodic_task_changed AFTER UPDATE ON djtasks_periodic_task
+    FOR EACH ROW
+    WHEN (
+        (
+            OLD.enabled, OLD.kind, OLD.every, OLD.period, OLD.relative, OLD.minute, OLD.hour, OLD.day_of_month,
+            OLD.month_of_year, OLD.day_of_week, OLD.timezone, OLD.clocked, OLD.event, OLD.latitude, OLD.longitude,
+            OLD.start_time, OLD.expires, OLD.one_off
+        ) IS DISTINCT FROM (
+            NEW.enabled, NEW.kind, NEW.every, NEW.period, NEW.relative, NEW.minute, NEW.hour, NEW.day_of_month,
+            NEW.month_of_year, NEW.day_of_week, NEW.timezone, NEW.clocked, NEW.event, NEW.latitude, NEW.longitude,
+            NEW.start_time, NEW.expires, NEW.one_off
+        )
+    )
+    EXECUTE FUNCTION djtasks_periodic_task_written()
     """,
     """
     CREATE TRIGGER djtasks_periodic_task_deleted AFTER DELETE ON djtasks_periodic_task
     FOR EACH ROW EXECUTE FUNCTION djtasks_periodic_task_deleted()
     """,
+    """
+    CREATE TRIGGER djtasks_periodic_task_emptied AFTER TRUNCATE ON djtasks_periodic_task
+    FOR EACH STATEMENT EXECUTE FUNCTION djtasks_periodic_task_deleted()
+    """,
 ]
 UNWATCH = [
     "DROP TRIGGER djtasks_periodic_task_written ON djtasks_periodic_task",
+    "DROP TRIGGER djtasks_periodic_task_changed ON djtasks_periodic_task",
     "DROP TRIGGER djtasks_periodic_task_deleted ON djtasks_periodic_task",
+    "DROP TRIGGER djtasks_periodic_task_emptied ON djtasks_periodic_task",
     "DROP FUNCTION djtasks_periodic_task_written()",
     "DROP FUNCTION djtasks_periodic_task_deleted()",
 ]
@@ -403,6 +436,13 @@ class Migration(migrations.Migration):
                 ("error", models.TextField(db_default="", help_text="why its last run could not be sent")),
                 ("error_at", models.DateTimeField(null=True)),
                 ("stale", models.BooleanField(db_default=True, help_text="its time is to be computed anew")),
+                (
+                    "since",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        help_text="when its schedule was last changed",
+                    ),
+                ),
             ],
             options={
                 "db_table": "djtasks_tick",
@@ -412,6 +452,14 @@ class Migration(migrations.Migration):
             model_name="periodictask",
             index=models.Index(fields=["task"], name="djtasks_periodic_task_task"),
         ),
+        migrations.AddIndex(
+            model_name="periodictask",
+            index=models.Index(
+                condition=models.Q(("enabled", True), ("expires__isnull", False)),
+                fields=["expires"],
+                name="djtasks_periodic_task_expires",
+            ),
+        ),
         migrations.AddConstraint(
             model_name="periodictask",
             constraint=models.CheckConstraint(
@@ -420,6 +468,7 @@ class Migration(migrations.Migration):
                         ("clocked__isnull", True),
                         ("event", ""),
                         ("every__gte", 1),
+                        ("every__isnull", False),
                         ("kind", "interval"),
                         models.Q(("period", ""), _negated=True),
                     ),
@@ -474,6 +523,32 @@ class Migration(migrations.Migration):
             index=models.Index(
                 condition=models.Q(("stale", True)), fields=["periodic_task"], name="djtasks_tick_stale"
             ),
+        ),
+        migrations.CreateModel(
+            name="DeadLetter",
+            fields=[],
+            options={"proxy": True, "default_permissions": (), "indexes": [], "constraints": []},
+            bases=("djtasks.result",),
+        ),
+        migrations.AlterModelOptions(
+            name="message",
+            options={
+                "permissions": (
+                    ("view_payload_message", "Can see the arguments of tasks that wait or run"),
+                    ("revoke_message", "Can revoke tasks"),
+                    ("terminate_message", "Can end tasks that run"),
+                )
+            },
+        ),
+        migrations.AlterModelOptions(
+            name="result",
+            options={
+                "permissions": (
+                    ("requeue_result", "Can put tasks that have ended back into their queues"),
+                    ("forget_result", "Can delete results"),
+                    ("view_payload_result", "Can see arguments, results and tracebacks of tasks"),
+                )
+            },
         ),
         migrations.RunSQL([*TUNE], migrations.RunSQL.noop),
         migrations.RunSQL([*WATCH], [*UNWATCH]),

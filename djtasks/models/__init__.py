@@ -8,7 +8,7 @@ from djtasks.models.control import Command, Queue, Reply, Revocation
 from djtasks.models.limit import Alias, Limit, Throttle
 from djtasks.models.message import Message
 from djtasks.models.periodic import Beat, PeriodicTask, Tick
-from djtasks.models.result import Result
+from djtasks.models.result import DeadLetter, Result
 from djtasks.models.worker import Waiter, Worker
 from djtasks.models.workflow import Chord, Group, Part
 
@@ -17,6 +17,7 @@ __all__ = [
     "Beat",
     "Chord",
     "Command",
+    "DeadLetter",
     "Group",
     "Limit",
     "Message",

@@ -67,6 +67,11 @@ class Message(models.Model):
 
     class Meta:
         db_table = "djtasks_message"
+        permissions = (
+            ("view_payload_message", "Can see the arguments of tasks that wait or run"),
+            ("revoke_message", "Can revoke tasks"),
+            ("terminate_message", "Can end tasks that run"),
+        )
         indexes = (
             models.Index(fields=["lane", "-priority", "position"], name="djtasks_message_claim"),
             models.Index(

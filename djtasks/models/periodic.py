@@ -1,15 +1,36 @@
 """What runs again and again: periodic tasks, when each is due, and the beats that send them."""
 
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
+
+from djtasks import periodic
+from djtasks.conf import settings
+from djtasks.periodic import Entry
+from djtasks.schedules import BaseSchedule, maybe_schedule
+
+
+class PeriodicTasks(models.Manager["PeriodicTask"]):
+    """Periodic tasks, in the database of the tasks."""
+
+    def get_queryset(self) -> models.QuerySet["PeriodicTask"]:
+        """Those of the setting DATABASE, where no other is asked for."""
+        return super().get_queryset().using(self._db or settings.DATABASE)
+
+
+_TINY = timedelta(microseconds=1)
 
 
 class PeriodicTask(models.Model):
     """A task, and when it is to run. Beat never writes these rows but to end one that was to run once.
 
     `kind` says which of the schedules' columns count: `every` and `period`; the five fields of a crontab; `clocked`;
-    or `event`, `latitude` and `longitude`.
+    or `event`, `latitude` and `longitude`. `save()` checks all of it and raises ValidationError.
     """
 
     class Kind(models.TextChoices):
@@ -98,16 +119,26 @@ class PeriodicTask(models.Model):
     vanished = models.BooleanField(default=False, editable=False, help_text="the code no longer has it")
     date_changed = models.DateTimeField(auto_now=True, db_default=Now())
 
+    objects = PeriodicTasks()
+
     class Meta:
         db_table = "djtasks_periodic_task"
         ordering = ("name",)
         permissions = (("run_periodictask", "Can run periodic tasks now"),)
-        indexes = (models.Index(fields=["task"], name="djtasks_periodic_task_task"),)
+        indexes = (
+            models.Index(fields=["task"], name="djtasks_periodic_task_task"),
+            models.Index(
+                fields=["expires"],
+                name="djtasks_periodic_task_expires",
+                condition=models.Q(enabled=True, expires__isnull=False),
+            ),
+        )
         constraints = (
             models.CheckConstraint(
                 name="djtasks_periodic_task_schedule",
                 condition=(
-                    models.Q(kind="interval", every__gte=1, clocked__isnull=True, event="") & ~models.Q(period="")
+                    models.Q(kind="interval", every__isnull=False, every__gte=1, clocked__isnull=True, event="")
+                    & ~models.Q(period="")
                 )
                 | (
                     models.Q(kind="crontab", every__isnull=True, clocked__isnull=True, event="")
@@ -140,11 +171,94 @@ class PeriodicTask(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    # -- being right --------------------------------------------------------------------------------------------------
+
+    def clean(self) -> None:
+        """Raise ValidationError, with a sentence for each field at fault."""
+        super().clean()
+        found = periodic.problems(self.entry(), timezone.now() if self._has_new_times() else None)
+        if said := {field: [sentence] for field, sentence in found.items() if self._is_clean(field)}:
+            raise ValidationError(said)
+
+    def _is_clean(self, name: str) -> bool:
+        """Whether Django finds nothing wrong with the field by itself; what it finds, it says."""
+        field = self._meta.get_field(name)
+        try:
+            field.clean(getattr(self, name), self)  # type: ignore[union-attr]
+        except ValidationError:
+            return False
+        return True
+
+    def _has_new_times(self) -> bool:
+        """Whether its times are to come: they may have passed on a row that was right when it was written."""
+        if not self.enabled or self._state.adding or self.pk is None:
+            return self.enabled
+        said = (self.clocked, self.expires, True)
+        found = PeriodicTask.objects.using(self._state.db).filter(pk=self.pk)
+        return found.values_list("clocked", "expires", "enabled").first() != said
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Check it, and write it to the database of the tasks. Raises ValidationError."""
+        kwargs["using"] = self._state.db = kwargs.get("using") or self._state.db or settings.DATABASE
+        self.full_clean()
+        super().save(*args, **kwargs)
+
+    # -- its schedule -------------------------------------------------------------------------------------------------
+
+    def entry(self) -> Entry:
+        """Its columns, as the rules of periodic tasks read them."""
+        return periodic.entry_of(self)
+
+    @classmethod
+    def from_schedule(cls, schedule: Any, **fields: Any) -> Self:
+        """A periodic task, not saved yet, that is due when `schedule` says: seconds, a timedelta, a crontab …
+
+        Raises TypeError for a schedule that no row can hold, ValueError for one that no column can.
+        """
+        return cls(**{**periodic.columns_of(maybe_schedule(schedule)), **fields})
+
+    @property
+    def schedule(self) -> BaseSchedule:
+        """Its schedule. Raises ValueError for columns that describe none, ImproperlyConfigured without astral."""
+        return periodic.schedule_of(self.entry())
+
+    @property
+    def human_readable(self) -> str:
+        """Its schedule in words. Raises as `schedule`."""
+        return periodic.words(self.entry())
+
+    def due_start_time(self) -> datetime | None:
+        """Its first due time that is not before `start_time`; None without one. Raises as `schedule`."""
+        return None if self.start_time is None else periodic.first_due(self.entry(), self.start_time - _TINY)
+
+    # -- what has come of it ------------------------------------------------------------------------------------------
+
+    @property
+    def last_run_at(self) -> datetime | None:
+        """The time that its last run was for."""
+        return None if (tick := self._tick()) is None else tick.last_run_at
+
+    @property
+    def next_run_at(self) -> datetime | None:
+        """When it is due; None for never, and while beat has not looked at it."""
+        return None if (tick := self._tick()) is None else tick.next_run_at
+
+    @property
+    def total_run_count(self) -> int:
+        """How often it has been sent."""
+        return 0 if (tick := self._tick()) is None else tick.total_run_count
+
+    def _tick(self) -> "Tick | None":
+        try:
+            return self.tick
+        except ObjectDoesNotExist:
+            return None
+
 
 class Tick(models.Model):
     """When a periodic task is due, and what came of it. Beat's own: no form writes it.
 
-    A trigger makes it `stale` whenever the periodic task is written, by whatever means.
+    A trigger makes it `stale` whenever the periodic task's schedule is written, by whatever means.
     """
 
     periodic_task = models.OneToOneField(
@@ -158,6 +272,7 @@ class Tick(models.Model):
     error = models.TextField(db_default="", help_text="why its last run could not be sent")
     error_at = models.DateTimeField(null=True)
     stale = models.BooleanField(db_default=True, help_text="its time is to be computed anew")
+    since = models.DateTimeField(db_default=Now(), help_text="when its schedule was last changed")
 
     class Meta:
         db_table = "djtasks_tick"

@@ -1,7 +1,34 @@
 """A result: what a task left when it ended, or the state it last reported while it ran."""
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models.functions import Now
+
+from djtasks.conf import settings
+from djtasks.db import results
+from djtasks.db.connections import borrow
+
+#: So many are deleted at a time.
+_BATCH = 1000
+
+
+class Results(models.Manager["Result"]):
+    """Results, and how to delete old ones."""
+
+    def delete_expired(self, expires: timedelta | float | None = None) -> int:
+        """Delete the results of tasks that ended longer ago than `expires` (None: RESULT_EXPIRES), in batches.
+
+        Dead letters stay. Workers do this by themselves; returns how many there were.
+        """
+        age = settings.RESULT_EXPIRES if expires is None else expires
+        if age is None:
+            return 0
+        seconds = age.total_seconds() if isinstance(age, timedelta) else float(age)
+        deleted = 0
+        while count := results.prune(borrow(self._db), seconds, _BATCH):
+            deleted += count
+        return deleted
 
 
 class Result(models.Model):
@@ -39,9 +66,15 @@ class Result(models.Model):
     body_content_type = models.TextField(null=True)
     body_content_encoding = models.TextField(null=True)
 
+    objects = Results()
+
     class Meta:
         db_table = "djtasks_result"
-        permissions = (("requeue_result", "Can put tasks that have ended back into their queues"),)
+        permissions = (
+            ("requeue_result", "Can put tasks that have ended back into their queues"),
+            ("forget_result", "Can delete results"),
+            ("view_payload_result", "Can see arguments, results and tracebacks of tasks"),
+        )
         indexes = (
             models.Index(fields=["done"], name="djtasks_result_done"),
             # What a person looks for among millions. Both are partial: the result of a success touches neither.
@@ -62,3 +95,11 @@ class Result(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}[{self.id}] {self.state}"
+
+
+class DeadLetter(Result):
+    """A result that is a dead letter, for a page of its own. Whoever may see results may see it."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()

@@ -7,6 +7,7 @@ its batch. What the fence refuses is dropped and counted: it has become somebody
 import functools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -44,6 +45,8 @@ class Completer:
         self.outcomes: list[Outcome] = []
         #: Among the outcomes are dead letters, or some with successors: those are for `flush`.
         self.special = False
+        #: Among the outcomes are parts of chords.
+        self.parts = False
         #: What has been written with the ends of others, and nobody was rung for yet.
         self._followed: list[ending.Ended] = []
         #: Outcomes of runs that have written their ends themselves.
@@ -107,9 +110,11 @@ class Completer:
             self.finished.append(outcome)
         else:
             self.outcomes.append(outcome)
-            # What `_is_special` says, without a call: this is done for every task.
-            if outcome.dead is not None or outcome.successors or outcome.fallen or message.chord is not None:
+            # What `is_plain` says, without a call: this is done for every task.
+            if outcome.dead is not None or outcome.successors or outcome.fallen:
                 self.special = True
+            if message.chord is not None:
+                self.parts = True
 
     def report(self, progress: Progress) -> None:
         """A state that is no end; only the last of several is written."""
@@ -156,18 +161,10 @@ class Completer:
         """Forget everything: the worker has been declared dead. Returns how many outcomes were dropped."""
         count = len(self.outcomes) + len(self.flight) + len(self.again)
         self.flight = []
-        self.special = False
+        self.special = self.parts = False
         self.then.clear()
-        for each in (
-            self.finished,
-            self.outcomes,
-            self.again,
-            self.progress,
-            self.releases,
-            self.crashes,
-            self.parked,
-            self.rated,
-        ):
+        lists = (self.finished, self.outcomes, self.again, self.releases, self.crashes, self.parked, self.rated)
+        for each in (*lists, self.progress):
             each.clear()
         self.freed.clear()
         self.state.counters["refused"] += count
@@ -186,7 +183,7 @@ class Completer:
         batch = self._batch()
         try:
             landed = functools.partial(self._landed, batch)
-            questions = [finish.finishing(self.state.incarnation, batch, self.worker, landed)]
+            questions = [finish.finishing(self.state.incarnation, batch, self.worker, landed, self._parts_of(batch))]
         except REFUSED:
             self.suspicious = True
             return []
@@ -195,6 +192,16 @@ class Completer:
         self.flight = batch
         del self.outcomes[: len(batch)]
         return questions
+
+    def _parts_of(self, batch: list[Outcome]) -> Counter[str] | None:
+        """How many of these are of each chord."""
+        if not self.parts:
+            return None
+        return Counter(chord for outcome in batch if (chord := self._chord_of(outcome)) is not None)
+
+    def _chord_of(self, outcome: Outcome) -> str | None:
+        message = self.state.held.get(outcome.claim)
+        return None if message is None else message.chord
 
     def _landed(self, batch: list[Outcome], question: Question) -> None:
         """The answer to a batch is there, or lost."""
@@ -210,8 +217,19 @@ class Completer:
             self.uncertain = isinstance(question.error, LOST)
             self.suspicious = not self.uncertain
             return
-        accepted = {row[0] for row in question.answer()}
+        found = question.answer()
+        accepted = {row[0] for row in found}
+        if self.parts:
+            batch = self._put_back(batch, {row[0] for row in found if row[1:] == (True,)})
         self._end(batch, accepted, [outcome for outcome in batch if outcome.id not in accepted])
+
+    def _put_back(self, batch: list[Outcome], complete: set[str]) -> list[Outcome]:
+        """What may complete one of these chords is for `flush`, at once; returns the others."""
+        last = [outcome for outcome in batch if self._chord_of(outcome) in complete]
+        if last:
+            self.outcomes[:0] = last
+            self.special, self._since = True, 0.0
+        return [outcome for outcome in batch if self._chord_of(outcome) not in complete]
 
     def _end(self, ends: list[Outcome], accepted: set[str], late: list[Outcome]) -> None:
         """These are written, but for what was refused."""
@@ -262,7 +280,8 @@ class Completer:
             # A result that is not stored leaves no trace to recognise; its message is gone, which is all it asked.
             late = [outcome for outcome in late if outcome.id not in accepted and outcome.store]
         del self.outcomes[: len(batch)]
-        self.special = any(map(self._is_special, self.outcomes))
+        self.special = not all(map(ending.is_plain, self.outcomes))
+        self.parts = self.parts and bool(self.outcomes)
         self._end(ends, accepted, late)
         followed, self._followed = self._followed, []
         for done in followed:
@@ -273,8 +292,7 @@ class Completer:
 
     def _is_special(self, outcome: Outcome) -> bool:
         """Whether its end is more than the one statement of a finish."""
-        message = self.state.held.get(outcome.claim)
-        return not ending.is_plain(outcome) or (message is not None and message.chord is not None)
+        return not ending.is_plain(outcome) or self._chord_of(outcome) is not None
 
     def _note_finished(self, conn: psycopg.Connection) -> None:
         """These have been written already: who waits for them is to hear of it."""

@@ -22,7 +22,7 @@ from djtasks.payload import unpack_call, unpack_exception
 from djtasks.registry import tasks
 from djtasks.states import FAILURE, REVOKED
 from djtasks.telling import as_many_as_fit, send_failure, tell
-from djtasks.worker.hygiene import clean_connections
+from djtasks.worker.hygiene import clean_connections, clean_up
 
 logger = logging.getLogger("djtasks.worker")
 
@@ -94,7 +94,7 @@ class Hooks:
             try:
                 clean_connections()
                 work()
-                clean_connections()
+                clean_up()
             except BaseException as error:
                 # An author's code may raise anything; the next task's is to be called all the same.
                 logger.error("The hooks of an ended task raised %s", safe_repr(error), exc_info=True)

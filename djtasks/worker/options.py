@@ -31,6 +31,8 @@ class WorkerOptions(NamedTuple):
     loglevel: int = logging.WARNING
     logfile: str | None = None
     purge: bool = False
+    #: Send periodic tasks, too.
+    beat: bool = False
     quiet: bool = False
 
     def check(self) -> "WorkerOptions":

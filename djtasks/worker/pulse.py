@@ -16,11 +16,13 @@ import psycopg
 
 from djtasks import ending, tracer
 from djtasks.conf import settings
-from djtasks.db import claims, control, messages, notify, results, revocations, workers
-from djtasks.db.connections import LOST, Link, reason
-from djtasks.exceptions import TaskRevokedError
+from djtasks.db import chords, claims, control, groups, messages, notify, results, revocations, workers
+from djtasks.db.connections import CONFLICTS, LOST, Link, reason
+from djtasks.exceptions import ChordError, TaskRevokedError
 from djtasks.messages import Claimed, Outcome
+from djtasks.payload import pack_exception
 from djtasks.stamps import stamps_of
+from djtasks.states import FAILURE
 from djtasks.worker import governor
 from djtasks.worker.clock import since_boot
 from djtasks.worker.rescue import Rescuer
@@ -34,6 +36,8 @@ PRUNE_EVERY = 60.0
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
 PRUNE_BATCH = 1000
 PRUNE_PAUSE = 0.05
+#: How often chords are looked for that wait in vain.
+FORSAKE_EVERY = 3600.0
 #: How long the thread waits after a lost connection, at first and at most.
 BACKOFF = (0.2, 5.0)
 
@@ -79,6 +83,7 @@ class Pulse(threading.Thread):
         self._beat_at = math.inf
         self._halt = threading.Event()
         self._prune_at = time.monotonic() + random.uniform(0, PRUNE_EVERY)
+        self._forsake_at = self._prune_at
         self._wait = BACKOFF[0]
 
     def stop(self) -> None:
@@ -100,6 +105,9 @@ class Pulse(threading.Thread):
                     self.rescuer.look(conn, self.state.incarnation)
                     self.sweep(conn)
                 self._wait = BACKOFF[0]
+            except CONFLICTS as error:
+                # Undone, so that another session could go on: what there is to sweep up is found again.
+                logger.info("The pulse met another session: %s", reason(error))
             except LOST as error:
                 self.lost(error)
             except Exception:
@@ -193,11 +201,26 @@ class Pulse(threading.Thread):
             notify.ring_waiters(conn, [outcome.id for outcome in outcomes])
             ending.tell(conn, done)
 
+    def forsake(self, conn: psycopg.Connection) -> None:
+        """Close chords of which a part can no longer come, because somebody has removed its message by hand."""
+        chords.prune_parts(conn)
+        if not (age := settings.RESULT_EXPIRES) or time.monotonic() < self._forsake_at:
+            return
+        if found := chords.stale(conn, age.total_seconds()):
+            content_type, encoding, body = pack_exception(ChordError("A part never came: its message is gone."))
+            cause = chords.Cause(FAILURE.value, body, content_type, encoding)
+            logger.warning("Chords whose parts can no longer come have failed: %s", ", ".join(found))
+            ending.tell(conn, ending.forsake(conn, found, cause))
+        self._forsake_at = time.monotonic() + FORSAKE_EVERY * random.uniform(0.8, 1.2)
+
     def prune(self, conn: psycopg.Connection) -> None:
         """Delete results past RESULT_EXPIRES, and dead letters past theirs, a small batch at a time."""
         self.revoke(conn)
-        control.prune(conn)
+        control.prune(conn, settings.COMMAND_EXPIRES.total_seconds())
         governor.prune(conn)
+        self.forsake(conn)
+        while groups.prune(conn, PRUNE_BATCH) == PRUNE_BATCH and self.has_time():
+            self._halt.wait(PRUNE_PAUSE)
         for age, prune in (
             (settings.RESULT_EXPIRES, results.prune),
             (settings.DEAD_LETTER_EXPIRES, results.prune_dead),

@@ -21,12 +21,13 @@ from django.db import connections
 
 from djtasks import control, log, signals
 from djtasks.appstate import current_app
+from djtasks.beat.service import BeatOptions, BeatThread
 from djtasks.conf import settings
 from djtasks.conf.kinds import queue_name
 from djtasks.db import workers
-from djtasks.db.connections import LOST, borrow, open_private, reason
+from djtasks.db.connections import borrow
 from djtasks.db.workers import Registration
-from djtasks.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
+from djtasks.exceptions import WorkerShutdown, WorkerTerminate
 from djtasks.registry import tasks
 from djtasks.worker.banner import banner, say
 from djtasks.worker.claimer import Claimer
@@ -41,6 +42,7 @@ from djtasks.worker.pools.prefork import PreforkPool
 from djtasks.worker.pools.solo import SoloPool
 from djtasks.worker.pools.threads import ThreadsPool
 from djtasks.worker.pulse import Pulse
+from djtasks.worker.ready import open_ready
 from djtasks.worker.state import State
 
 logger = logging.getLogger("djtasks.worker")
@@ -85,6 +87,8 @@ class Worker:
             queues=options.queues,
             ended=self.consumer.hooks.ended,
         )
+        #: Where it sends periodic tasks, too.
+        self.beat: BeatThread | None = None
         self._stopping_at: float | None = None
         self._kill_at: float | None = None
         #: It stops because its pool is worn out, and for no other reason.
@@ -165,25 +169,7 @@ class Worker:
 
     def _check_database(self) -> None:
         """Raises ImproperlyConfigured, with a sentence, if the task database cannot be used."""
-        alias = settings.DATABASE
-        if borrow().vendor != "postgresql":
-            raise ImproperlyConfigured(
-                f"djtasks needs PostgreSQL, but DATABASES[{alias!r}] is {borrow().vendor}; set the DATABASE key of"
-                " DJTASKS to an alias that is PostgreSQL"
-            )
-        try:
-            conn = open_private(f"start {self.options.hostname}")
-        except LOST as error:
-            raise ImproperlyConfigured(
-                f"the database {alias!r} cannot be reached ({reason(error)}); start its server, or correct HOST, PORT,"
-                f" USER and PASSWORD of DATABASES[{alias!r}]"
-            ) from error
-        with conn:
-            if missing := workers.unapplied(conn):
-                raise ImproperlyConfigured(
-                    f"the tables of djtasks in the database {alias!r} are missing or older than this version"
-                    f" ({', '.join(missing)}); run `manage.py migrate` first"
-                )
+        with open_ready(f"start {self.options.hostname}") as conn:
             if self.options.purge:
                 self._purge(conn)
 
@@ -210,6 +196,9 @@ class Worker:
             time.sleep(max(0.0, consumer.database.retry_at - time.monotonic()))
         consumer.start()
         self.pulse.start()
+        if self.options.beat:
+            self.beat = BeatThread(BeatOptions(embedded=True))
+            self.beat.start()
         logger.info("%s ready.", self.options.hostname)
         self.ready.set()
         if signals.worker_ready.receivers:
@@ -313,6 +302,8 @@ class Worker:
 
     def _stop(self) -> None:
         """Let go of everything. What could not be finished stays under our name, for a rescue."""
+        if self.beat is not None:
+            self.beat.stop(CHILDREN_END)
         self.pulse.stop()
         self.pool.close()
         self.pool.join(CHILDREN_END)

@@ -10,6 +10,8 @@ class Scan(models.Model):
 
     folder = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True, help_text="When all files had been read and summed up.")
+    outcomes = models.JSONField(default=dict, blank=True, help_text="How many files ended in which state.")
 
     class Meta:
         ordering = ("-pk",)

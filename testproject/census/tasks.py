@@ -1,6 +1,7 @@
-"""The task of the census."""
+"""The tasks of the census: one for each file, and one for all of them when they have been read."""
 
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from djtasks import shared_task
-from testproject.census.models import SourceFile
+from testproject.census.models import Scan, SourceFile
 from testproject.census.source import Unreadable, read
 
 
@@ -28,3 +29,11 @@ def census_file(file_id: int) -> str:
         outcome = {"state": SourceFile.State.FAILED, "error": str(error)}
     SourceFile.objects.filter(pk=file_id).update(**outcome, read_at=Now())
     return str(outcome["state"])
+
+
+@shared_task(acks_late=True)
+def summarise(outcomes: list[str], scan_id: int) -> dict[str, int]:
+    """Sum up a scan, when each of its files has been read: this is the body of a chord, and these are its results."""
+    summed = dict(Counter(outcomes))
+    Scan.objects.filter(pk=scan_id).update(outcomes=summed, finished_at=Now())
+    return summed

@@ -7,11 +7,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
+from djtasks import chord
 from testproject.census.forms import ScanForm
 from testproject.census.models import Scan, SourceFile
 from testproject.census.report import census
 from testproject.census.source import plain, printable
-from testproject.census.tasks import census_file
+from testproject.census.tasks import census_file, summarise
 
 
 @require_http_methods(["GET", "POST"])
@@ -24,13 +25,12 @@ def index(request: HttpRequest) -> HttpResponse:
 
 
 def start_scan(folder: Path, paths: list[str]) -> Scan:
-    """Store a scan and its files, and call a task for each; the tasks are there when the rows are."""
+    """Store a scan and its files; call a task for each, and one behind them all. They are there when the rows are."""
     with transaction.atomic():
         scan = Scan.objects.create(folder=plain(str(folder), 1000))
         files = SourceFile.objects.bulk_create([_row(scan, path) for path in paths], batch_size=1000)
-        for file in files:
-            if file.state == SourceFile.State.WAITING:
-                census_file.delay(file.pk)
+        waiting = [file.pk for file in files if file.state == SourceFile.State.WAITING]
+        chord(census_file.s(pk) for pk in waiting)(summarise.s(scan.pk))
     return scan
 
 
@@ -43,16 +43,17 @@ def _row(scan: Scan, path: str) -> SourceFile:
 
 @require_GET
 def scan(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show how far a scan has come, and its census when all files have been read."""
+    """Show how far a scan has come, and its census when all files have been read and summed up."""
     found = get_object_or_404(Scan, pk=pk)
     progress = found.progress()
     context = {"scan": found, "progress": progress, "percent": 100 * progress["done"] // max(1, progress["total"])}
-    if progress["done"] < progress["total"]:
+    if found.finished_at is None:
         return render(request, "census/progress.html", context)
     return render(request, "census/census.html", {**context, "census": census(found)})
 
 
 @require_GET
 def progress(request: HttpRequest, pk: int) -> JsonResponse:
-    """How far a scan has come, for programs: the numbers of files in total, done and failed."""
-    return JsonResponse(get_object_or_404(Scan, pk=pk).progress())
+    """How far a scan has come, for programs: how many files in total, done and failed, and whether it is summed up."""
+    found = get_object_or_404(Scan, pk=pk)
+    return JsonResponse({**found.progress(), "finished": found.finished_at is not None})

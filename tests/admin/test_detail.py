@@ -138,11 +138,11 @@ def test_a_row_that_is_not_there_is_said_so(admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize("make", [a_message, a_result, a_worker])
-def test_the_page_of_a_row_takes_at_most_five_queries(
+def test_the_page_of_a_row_takes_at_most_six_queries(
     admin_client: Client, django_assert_max_num_queries: Any, make: Callable[..., Any]
 ) -> None:
     row = make() if make is a_worker else make(owner=4242, headers=f'{{"parent_id": "{uuid4()}", "root_id": "x"}}')
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         shown(admin_client, row)
 
 

@@ -9,8 +9,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from djtasks.db import pages
-from djtasks.db.pages import UNFINISHED, Page, Place
+from djtasks.db import pages, regions
+from djtasks.db.pages import UNFINISHED, Page
+from djtasks.db.regions import Place
 from djtasks.models import Message, Result
 from tests.admin.conftest import new_message, new_result
 
@@ -29,7 +30,7 @@ def walk(
         found = ids + found if backward else found + ids
         if page.rest is None:
             return found
-        start = pages.from_texts(pages.as_texts(page.rest))
+        start = regions.from_texts(regions.as_texts(page.rest))
         assert start == page.rest
     raise AssertionError("the list has no end")
 
@@ -42,7 +43,7 @@ def ordered(rows: Any, *key: Callable[[Any], Any]) -> list[str]:
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search looks at seven rows a page."""
     for name, value in vars(pages).items():
-        if isinstance(value, pages.Region):
+        if isinstance(value, regions.Region):
             monkeypatch.setattr(pages, name, value._replace(window=7))
 
 

@@ -6,8 +6,8 @@ from benchmarks.figures import FIGURES, Samples, latencies, percentile
 from benchmarks.machine import sizes
 from benchmarks.options import PHASES, parse
 from benchmarks.output import heard
-from benchmarks.phases import DJTASKS
 from benchmarks.report import as_data, table
+from benchmarks.run import ALL
 
 BY_KEY = {figure.key: figure for figure in FIGURES}
 
@@ -75,7 +75,7 @@ def test_the_sizes_of_batches_are_found_where_the_product_keeps_them() -> None:
 
 
 def test_every_phase_that_can_be_chosen_is_there() -> None:
-    assert tuple(DJTASKS) == PHASES
+    assert tuple(ALL) == PHASES
 
 
 def test_chosen_phases_run_in_their_order() -> None:

@@ -27,6 +27,7 @@ EXPECTED = {
             "log_lines",
         ),
         *("pickup_p50", "pickup_p95", "pickup_p99", "pickup_call_p50"),
+        *("chain", "chord", "chord_body", "chord_finish", "enqueue_group"),
         *("memory", "memory_alone", "memory_anonymous", "memory_file", "memory_processes"),
     },
     "sql": {"drain", "cpu_worker", "cpu_server"},

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from djtasks import Task, shared_task, signals
-from djtasks.calls import NotSupportedYet
 from djtasks.conf import settings
 from djtasks.current import current_task
 from djtasks.messages import Message
@@ -224,10 +223,10 @@ def test_with_no_receiver_connected_no_signal_is_sent(
     assert sent == []
 
 
-def test_workflows_are_refused_before_anybody_hears_of_the_call(pay: Task[..., Any]) -> None:
+def test_what_is_no_option_is_refused_before_anybody_hears_of_the_call(pay: Task[..., Any]) -> None:
     seen = Seen()
-    with connected(signals.before_task_publish, seen), pytest.raises(NotSupportedYet):
-        message_of(pay, "ann", chain=[pay])
+    with connected(signals.before_task_publish, seen), pytest.raises(TypeError):
+        message_of(pay, "ann", chord_of=[pay])
     assert seen == []
 
 

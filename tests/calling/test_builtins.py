@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from djtasks import Task, app, builtins, shared_task, signature
+from djtasks import Task, app, builtins, result_from_tuple, shared_task, signature
 from djtasks.db.connections import open_private
 from djtasks.registry import tasks
+from djtasks.testing import drain
 from tests.calling.conftest import Configure, Runner, waiting, work
 
 
@@ -21,7 +22,7 @@ def add() -> Task[..., Any]:
 
 
 def test_every_process_knows_them_and_listings_leave_them_out() -> None:
-    names = {"ping", "backend_cleanup", "accumulate", "map", "starmap", "chunks"}
+    names = {"ping", "backend_cleanup", "accumulate", "map", "starmap", "chunks", "group", "chain", "chord"}
     assert {f"celery.{name}" for name in names} <= tasks.keys()
     assert not [name for name in tasks.names() if name.startswith("celery.")]
 
@@ -50,15 +51,38 @@ def test_a_map_of_an_unknown_task_fails() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_chunks_are_starmaps_of_their_own(add: Task[..., Any]) -> None:
-    add.chunks([(number, number) for number in range(5)], 2).delay()
-    [outcome] = work()
-    assert outcome.state == "SUCCESS"
+    result = add.chunks([(number, number) for number in range(5)], 2).delay()
     assert len(waiting("celery.starmap")) == 3
     assert [done.result for done in work()] == [b"[0,2]", b"[4,6]", b"[8]"]
+    assert result.get() == [[0, 2], [4, 6], [8]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_task_of_chunks_enqueues_them(add: Task[..., Any]) -> None:
+    app.tasks["celery.chunks"].delay(add.s(), [(1, 2), (3, 4)], 1)
+    [outcome] = work()
+    assert outcome.state == "SUCCESS"
+    assert [done.result for done in work()] == [b"[3]", b"[7]"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_tasks_of_groups_and_chords_enqueue_them(add: Task[..., Any]) -> None:
+    app.tasks["celery.group"].delay([dict(add.s(1)), dict(add.s(2))], None, None, [5])
+    work()
+    assert [done.result for done in work()] == [b"6", b"7"]
+    body = dict(app.tasks["celery.accumulate"].s(index=0))
+    sent = app.tasks["celery.chord"].delay([dict(add.s(1, 2))], body, interval=1)
+    drain()
+    assert result_from_tuple(sent.get()).get() == [3]
+
+
+def test_a_chain_is_no_task() -> None:
+    assert isinstance(app.tasks["celery.chain"].apply().result, NotImplementedError)
 
 
 def test_a_chunk_of_nothing_is_refused(add: Task[..., Any]) -> None:
-    assert add.chunks([(1, 1)], 0).apply().state == "FAILURE"
+    with pytest.raises(ValueError, match="a chunk holds at least one row, not 0"):
+        add.chunks([(1, 1)], 0)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from djtasks import Task, shared_task, signals
-from djtasks.calls import NotSupportedYet
 from djtasks.exceptions import EncodeError, ImproperlyConfigured, PayloadTooLarge, QueueNotFound
 from djtasks.ids import as_task_id
 from djtasks.messages import Message
@@ -146,8 +145,6 @@ def test_without_enable_utc_a_naive_eta_is_in_the_zone_of_the_settings(
         ({"link": "shop.add"}, TypeError, "link takes signatures, not 'shop.add'"),
         ({"link_error": ["shop.add"]}, TypeError, "link_error takes signatures, not 'shop.add'"),
         ({"link": {"task": "shop.add", "options": {"coundown": 5}}}, TypeError, "did you mean 'countdown'"),
-        ({"link": {"task": "x", "subtask_type": "chain"}}, NotSupportedYet, "chains, groups and chords are still"),
-        ({"chord": "shop.add"}, NotSupportedYet, "'chord' belongs to workflows"),
         ({"countdown": -1}, ValueError, "countdown must not be negative, and is -1 seconds"),
         ({"stamped_headers": "tenant", "tenant": 5}, TypeError, "stamped_headers must be a list of names"),
     ],

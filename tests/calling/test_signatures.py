@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from djtasks import Celery, Signature, Task, app, current, maybe_signature, shared_task, signature, subtask
-from djtasks.calls import NotSupportedYet
 from djtasks.current import Context, Frame
 from djtasks.exceptions import NotRegistered
 from tests.calling.conftest import claimed, message_of, waiting
@@ -54,13 +53,6 @@ def test_it_is_made_of_a_task_a_name_or_a_dict(add: Task[..., Any]) -> None:
 def test_what_describes_no_call_is_refused(what: Any) -> None:
     with pytest.raises(TypeError):
         signature(what)
-
-
-def test_chains_are_still_to_come(add: Task[..., Any]) -> None:
-    with pytest.raises(NotSupportedYet, match="chains are still to come"):
-        _ = add.s(1) | add.s(2)
-    with pytest.raises(NotSupportedYet, match="'chord' are still to come"):
-        signature({"task": "celery.chord", "subtask_type": "chord"})
 
 
 def test_what_may_be_a_signature_is_left_as_it_is_or_becomes_one(add: Task[..., Any]) -> None:

@@ -13,7 +13,7 @@ from django.conf import LazySettings
 from django.core.checks import registry, run_checks
 from django.db.utils import ConnectionHandler
 
-from djtasks import checks
+from djtasks import checks, shared_task
 from djtasks.checks import check_deployment, check_settings
 from djtasks.registry import TaskRegistry, tasks
 from djtasks.serializers.optional import library
@@ -120,7 +120,7 @@ def test_settings_of_other_servers_are_one_piece_of_information(settings: LazySe
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ({"BEAT_SCHEDULER": "x"}, ["djtasks.W001"]),
+        ({"EVENT_SERIALIZER": "x"}, ["djtasks.W001"]),
         ({"DATABASE": "nowhere"}, ["djtasks.E002"]),
         ({"TASK_SERIALIZER": "jsn"}, ["djtasks.E007"]),
         ({"TASK_SERIALIZER": "yaml"}, ["djtasks.E008"]),
@@ -230,6 +230,58 @@ def test_a_default_rate_that_is_none_is_an_error(settings: LazySettings) -> None
     [message] = check_settings()
     assert message.id == "djtasks.E001"
     assert "takes s, m or h" in message.msg
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        ({"schedule": 10}, "task is a task or its name"),
+        ({"task": "shop.add"}, "It needs a schedule"),
+        ({"task": "shop.add", "schedule": "0 4 * * *"}, "A schedule is a number of seconds"),
+        ({"task": "shop.add", "schedule": 10, "args": [1, 2, 3]}, "too many positional arguments"),
+        ({"task": "shop.add", "schedule": 10, "args": [1], "options": {"prority": 3}}, "did you mean 'priority'"),
+        ({"task": "shop.add", "schedule": 10, "args": [1], "catch_up": "some"}, "It is one of one, all, none"),
+    ],
+)
+def test_a_periodic_task_of_the_code_that_cannot_be_is_an_error(
+    settings: LazySettings, entry: dict[str, Any], error: str
+) -> None:
+    task = type("Add", (Task,), {"name": "shop.add", "run": lambda self, x, y=0: x + y})()
+    tasks["shop.add"] = task
+    try:
+        settings.DJTASKS = {"BEAT_SCHEDULE": {"mine": entry}}
+        [message] = check_settings()
+    finally:
+        del tasks["shop.add"]
+    assert message.id == "djtasks.E070"
+    assert "'mine' (BEAT_SCHEDULE)" in message.msg
+    assert error.lower() in message.msg.lower()
+    assert message.hint
+
+
+def test_a_periodic_task_whose_task_is_not_here_is_a_warning(settings: LazySettings) -> None:
+    settings.DJTASKS = {"BEAT_SCHEDULE": {"mine": {"task": "shop.elsewhere", "schedule": 10}}}
+    [message] = check_settings()
+    assert message.id == "djtasks.W070"
+    assert "There is no task 'shop.elsewhere' here." in message.msg
+    assert message.hint
+
+
+def test_a_schedule_that_is_no_dict_of_dicts_is_an_error(settings: LazySettings) -> None:
+    assert ids(settings, BEAT_SCHEDULE=["mine"]) == ["djtasks.E001"]
+    assert ids(settings, BEAT_SCHEDULE={"mine": "shop.add"}) == ["djtasks.E001"]
+    assert ids(settings, BEAT_SCHEDULE={5: {}}) == ["djtasks.E001"]
+
+
+def test_tasks_without_a_time_limit_are_named_before_a_deployment(settings: LazySettings) -> None:
+    settings.DJTASKS = {}
+    shared_task(name="shop.limited", time_limit=5)(lambda: None)
+    assert check_deployment() == []
+    shared_task(name="shop.endless")(lambda: None)
+    [message] = check_deployment()
+    assert (message.id, message.msg) == ("djtasks.W012", "Nothing ends these tasks when they hang: shop.endless.")
+    settings.DJTASKS = {"TASK_TIME_LIMIT": 300}
+    assert check_deployment() == []
 
 
 def test_every_error_and_warning_says_what_to_do(settings: LazySettings, databases: Callable[..., None]) -> None:

@@ -28,9 +28,15 @@ TABLES = (
     "djtasks_limit",
     "djtasks_alias",
     "djtasks_queue",
+    "djtasks_chord",
+    "djtasks_part",
+    "djtasks_group",
     "djtasks_revocation",
     "djtasks_reply",
     "djtasks_command",
+    "djtasks_periodic_task",
+    "djtasks_tick",
+    "djtasks_beat",
 )
 #: Texts that are easily broken on their way.
 HOSTILE = [

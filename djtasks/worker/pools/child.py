@@ -22,7 +22,7 @@ from djtasks import aio, log, signals, tracer
 from djtasks.exceptions import EncodeError, SoftTimeLimitExceeded
 from djtasks.messages import Claimed, Outcome, Progress
 from djtasks.worker.clock import stale
-from djtasks.worker.hygiene import clean_connections, drop_inherited
+from djtasks.worker.hygiene import clean_connections, clean_up, drop_inherited
 from djtasks.worker.pools import packets
 from djtasks.worker.pools.base import Job
 from djtasks.worker.pools.slots import Slots
@@ -78,7 +78,7 @@ class Child:
             outcome = tracer.trace(message, hostname=hostname, reporter=self.report, owner=owner)
             self.claim = 0
             self.tell(message, outcome)
-            clean_connections()
+            clean_up()
             done += 1
             if self.used_up(done):
                 return RECYCLED

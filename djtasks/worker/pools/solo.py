@@ -12,7 +12,7 @@ from djtasks import aio, signals, tracer
 from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Progress
 from djtasks.worker.clock import stale
-from djtasks.worker.hygiene import clean_connections
+from djtasks.worker.hygiene import clean_connections, clean_up
 from djtasks.worker.pools.base import Event, Job, Lost, Pool, Unstarted
 from djtasks.worker.pools.softlimit import SOFT_AGAIN, may_strike
 
@@ -89,7 +89,7 @@ class SoloPool(Pool):
             self._soft = None
             if self.soft_limits and job.soft is not None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            clean_connections()
+            clean_up()
         self.pace.saw(outcome.runtime)
         self._events.append(outcome)
 

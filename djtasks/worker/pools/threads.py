@@ -21,7 +21,7 @@ from djtasks import tracer
 from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Outcome, Progress
 from djtasks.worker.clock import stale
-from djtasks.worker.hygiene import clean_connections
+from djtasks.worker.hygiene import clean_connections, clean_up
 from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unstarted
 from djtasks.worker.pools.seats import Seat
 from djtasks.worker.pools.softlimit import SOFT_AGAIN
@@ -102,7 +102,7 @@ class ThreadsPool(Pool):
             event = tracer.failure(job.message, error)
         seat.leave()
         self._say(event)
-        clean_connections()
+        clean_up()
 
     def _traced(self, job: Job) -> Event:
         try:

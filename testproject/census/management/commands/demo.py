@@ -115,11 +115,11 @@ class Trip:
         return Scan.objects.get(pk=int(found[1]))
 
     def wait_for(self, browser: Browser, scan: Scan, files: int, *processes: Process) -> None:
-        """Watch the progress until so many files have been read."""
+        """Watch the progress until so many files have been read; with all of them, until they have been summed up."""
         while True:
-            done = browser.get_json(f"{scan.get_absolute_url()}progress.json")["done"]
-            self.bar.show(done)
-            if done >= files:
+            found = browser.get_json(f"{scan.get_absolute_url()}progress.json")
+            self.bar.show(found["done"])
+            if found["done"] >= files and (found["finished"] or files < len(self.files)):
                 return
             self.pause(*processes)
 
@@ -137,10 +137,13 @@ class Trip:
     def judge(self, scan: Scan) -> None:
         """Print the census. Raises CommandError unless every file is in it."""
         read = scan.files.exclude(state=SourceFile.State.WAITING)
+        scan.refresh_from_db()
         missing = sorted(self.files - set(read.values_list("path", flat=True)))
         if missing:
             raise CommandError(f"{len(missing)} files are missing from the census: {', '.join(missing[:10])}")
         self.say(summary(census(scan)))
+        states = ", ".join(f"{number:,} {state}" for state, number in sorted(scan.outcomes.items()))
+        self.say(f"The body of the chord was handed {sum(scan.outcomes.values()):,} results: {states}")
 
     def say(self, text: str) -> None:
         """Print a line."""

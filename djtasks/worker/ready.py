@@ -1,0 +1,35 @@
+"""Whether the task database can be used, before anything is started on it."""
+
+import psycopg
+
+from djtasks.conf import settings
+from djtasks.db import workers
+from djtasks.db.connections import LOST, borrow, open_private, reason
+from djtasks.exceptions import ImproperlyConfigured
+
+
+def open_ready(purpose: str) -> psycopg.Connection:
+    """A new connection to the task database, which has been looked at; the caller closes it.
+
+    Raises ImproperlyConfigured, with a sentence, if the database cannot be used.
+    """
+    alias = settings.DATABASE
+    if borrow().vendor != "postgresql":
+        raise ImproperlyConfigured(
+            f"djtasks needs PostgreSQL, but DATABASES[{alias!r}] is {borrow().vendor}; set the DATABASE key of"
+            " DJTASKS to an alias that is PostgreSQL"
+        )
+    try:
+        conn = open_private(purpose)
+    except LOST as error:
+        raise ImproperlyConfigured(
+            f"the database {alias!r} cannot be reached ({reason(error)}); start its server, or correct HOST, PORT,"
+            f" USER and PASSWORD of DATABASES[{alias!r}]"
+        ) from error
+    if missing := workers.unapplied(conn):
+        conn.close()
+        raise ImproperlyConfigured(
+            f"the tables of djtasks in the database {alias!r} are missing or older than this version"
+            f" ({', '.join(missing)}); run `manage.py migrate` first"
+        )
+    return conn
