@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:8000
 SAY := @printf '\033[1m%s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test bench chaos lint format types layers build clean
+.PHONY: help venv demo run test browser pictures bench chaos lint format types layers build clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of:"
@@ -27,15 +27,15 @@ demo: $(READY) ## the whole trip on real input (DIR=folder scans it, CHAOS=1 kil
 	$(SAY) "Taking a census of Python source with a real site and a real worker"
 	@$(PY) manage.py demo $${DIR:+--dir "$$DIR"} $(if $(filter-out 0 no,$(CHAOS)),--chaos)
 
-run: $(READY) ## the demo site and a worker, until Ctrl-C (ADDRESS=127.0.0.1:8000)
+run: $(READY) ## the demo site and a worker with a beat, until Ctrl-C (ADDRESS=127.0.0.1:8000)
 	$(SAY) "Running the site at http://$(ADDRESS)/ and a worker"
 	@$(PY) manage.py migrate --verbosity 0
-	@$(PY) manage.py runworker --loglevel INFO & worker=$$!; \
+	@$(PY) manage.py runworker -B --loglevel INFO & worker=$$!; \
 	$(PY) manage.py runserver --noreload $(ADDRESS) & site=$$!; \
 	trap 'kill -TERM $$site $$worker 2>/dev/null; wait' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
 	wait $$site
 
-test: $(READY) ## the tests, on every PostgreSQL found (SERVERS="embedded" chooses, ARGS="-k name" goes to pytest)
+test: $(READY) browser ## the tests, on every PostgreSQL found (SERVERS="embedded" chooses, ARGS="-k name" goes to pytest)
 	@servers="$(SERVERS)"; \
 	if [ -n "$$DATABASE_URL" ]; then servers=DATABASE_URL; \
 	elif [ -z "$$servers" ]; then servers=$$($(PY) -m tests.servers); fi; \
@@ -45,6 +45,29 @@ test: $(READY) ## the tests, on every PostgreSQL found (SERVERS="embedded" choos
 		$(PY) -m pytest $(ARGS) || failed="$$failed $$server"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "The tests failed on:$$failed"; exit 1; fi
+
+# Packages of the system are installed for root only, and only these: on a machine of one's own it is one line.
+browser: ## chromium and libfaketime for the tests, installed where that may be done
+	@missing=; \
+	[ -n "$$CHROMIUM" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing=chromium; \
+	[ -n "$$(ls /usr/lib*/faketime/libfaketime.so.1 /usr/lib*/*/faketime/libfaketime.so.1 2>/dev/null)" ] || \
+		missing="$$missing libfaketime"; \
+	if [ -n "$$missing" ] && [ -w / ] && command -v apt-get >/dev/null; then \
+		printf '\033[1mInstalling for the tests: %s\033[0m\n' "$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		for attempt in 1 2; do \
+			apt-get install -y -qq --no-install-recommends $$missing >/dev/null 2>&1 && exit 0; \
+			apt-get update -qq >/dev/null 2>&1 || true; \
+		done; \
+	fi; \
+	for each in $$missing; do \
+		printf '\033[1;31m=== NO %s: the tests that need it WILL BE SKIPPED. Install it: apt-get install %s ===\033[0m\n' \
+			"$$each" "$$each"; \
+	done
+
+pictures: $(READY) browser ## draw the pictures of the documentation anew (docs/images)
+	$(SAY) "Drawing the pictures in docs/images with a real browser"
+	@DJTASKS_SCREENSHOTS=docs/images $(PY) -m pytest -q tests/browser $(ARGS)
 
 bench: $(READY) ## how fast it is, and what it costs (AGAINST=celery compares, ARGS="--quick --sql" goes along)
 	$(SAY) "Measuring djtasks on a PostgreSQL of its own$(if $(AGAINST), against $(AGAINST))"

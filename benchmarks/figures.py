@@ -41,6 +41,8 @@ FIGURES = (
     Figure("chord_body", "Chord, last member to body", "ms", 1, more_is_better=False, brief="last member to body"),
     Figure("chord_finish", "Chord, last finish to body", "ms", 1, more_is_better=False, brief="last finish to body"),
     Figure("enqueue_group", "Enqueue a group", "tasks/s"),
+    Figure("tick_p50", "Periodic task, due to begun, p50", "ms", 1, more_is_better=False, brief="p50"),
+    Figure("tick_p99", "Periodic task, due to begun, p99", "ms", 1, more_is_better=False, brief="p99"),
     Figure("memory", "Memory of the worker, PSS", "MB", 1, more_is_better=False),
     Figure("memory_alone", "Memory of the worker, alone", "MB", 1, more_is_better=False, brief="alone"),
 )

@@ -10,7 +10,7 @@ from tests.servers import chosen
 
 RESULTS = Path(__file__).resolve().parent / "results"
 #: What `--only` chooses from, in the order in which it is measured.
-PHASES = ("single", "bulk", "drain", "info", "pickup", "memory", "chain", "chord", "group")
+PHASES = ("single", "bulk", "drain", "info", "pickup", "memory", "chain", "chord", "group", "beat")
 
 
 class Options(NamedTuple):
@@ -30,6 +30,8 @@ class Options(NamedTuple):
     links: int
     members: int
     grouped: int
+    #: Seconds for which one-second schedules are watched.
+    ticks: int
     repeat: int
     only: tuple[str, ...]
     celery: bool
@@ -55,6 +57,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         links=max(50, tasks // 50),
         members=max(100, tasks // 5),
         grouped=2 * tasks,
+        ticks=2 if given.quick else 20,
         repeat=given.repeat,
         only=given.only,
         celery=given.against == "celery",

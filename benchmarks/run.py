@@ -20,6 +20,7 @@ from benchmarks.phases import CHILDREN, DJTASKS
 from benchmarks.processes import Processes
 from benchmarks.screen import Screen
 from benchmarks.site import Site
+from benchmarks.ticks import TICKS
 from benchmarks.timing import BenchmarkError, Deadline
 from benchmarks.workflows import WORKFLOWS
 
@@ -27,7 +28,7 @@ from benchmarks.workflows import WORKFLOWS
 EXPECTED = (BenchmarkError, OSError, psycopg.Error)
 
 
-ALL = {**DJTASKS, **WORKFLOWS}
+ALL = {**DJTASKS, **WORKFLOWS, **TICKS}
 
 
 class Run:
@@ -75,6 +76,7 @@ class Run:
                 "links of a chain": options.links,
                 "members of a chord": options.members,
                 "members of a group": options.grouped,
+                "seconds of one-second schedules": options.ticks,
                 "tasks before weighing": options.weighed,
                 "children": CHILDREN,
                 "repeats": options.repeat,

@@ -6,6 +6,7 @@ from typing import Any
 from djtasks import canvas
 from djtasks.canvas.signature import maybe_signature
 from djtasks.conf import settings
+from djtasks.db import groups
 from djtasks.db.connections import borrow
 from djtasks.db.results import prune
 from djtasks.decorators import shared_task
@@ -23,7 +24,12 @@ def ping() -> str:
 
 @shared_task(name="celery.backend_cleanup")
 def backend_cleanup() -> int:
-    """Delete the results that have expired now, rather than when a worker next does it; how many there were."""
+    """Delete the results that have expired now, rather than when a worker next does it; how many there were.
+
+    Groups that were saved, and have expired, go too.
+    """
+    while groups.prune(borrow(), _BATCH) == _BATCH:
+        pass
     if settings.RESULT_EXPIRES is None:
         return 0
     age, deleted = settings.RESULT_EXPIRES.total_seconds(), 0

@@ -11,7 +11,7 @@ from decimal import Decimal
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, TypedDict
 
-from djtasks import masking
+from djtasks import masking, steps
 from djtasks.conf import settings
 from djtasks.conf.kinds import SECONDS_MAX, is_limit
 from djtasks.current import Frame
@@ -298,7 +298,8 @@ def headers(options: Mapping[str, Any], task: Any, frame: Frame | None, own_id: 
             said["hooked"] = hooked
     if not _MORE.isdisjoint(options):
         _say_more(said, options)
-    return dumps(said, "json")[1].decode() if said else None
+    text = dumps(said, "json")[1].decode() if said else None
+    return steps.join(text, chain) if (chain := options.get("chain")) else text
 
 
 #: What the members of groups and of chords say, of which there may be very many.
@@ -340,15 +341,17 @@ def _say_more(said: dict[str, Any], options: Mapping[str, Any]) -> None:
         said["group"] = group
     if (index := options.get("group_index")) is not None:
         said["group_index"] = index
-    if chain := options.get("chain"):
-        said["chain"] = list(chain)
     if nesting := options.get("replaced_task_nesting"):
         said["replaced_task_nesting"] = nesting
     if names := options.get("stamped_headers"):
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise TypeError(f"stamped_headers must be a list of names, not {safe_repr(names, 200)}")
-        stamps = {name: options[name] for name in names if name in options}
-        said["stamped_headers"], said["stamps"] = list(names), {**(options.get("stamps") or {}), **stamps}
+        stamps = {**(options.get("stamps") or {}), **{name: options[name] for name in names if name in options}}
+        # JSON has no sets.
+        said["stamps"] = {
+            name: list(value) if isinstance(value, set | frozenset) else value for name, value in stamps.items()
+        }
+        said["stamped_headers"] = list(names)
 
 
 def _signatures(options: Mapping[str, Any], option: str) -> list[Any]:

@@ -239,18 +239,20 @@ def broadcast(
     reply: bool = False,
     timeout: float = 1.0,
     limit: int | None = None,
+    *,
+    by: str = "",
     **options: Any,
 ) -> Replies | None:
     """Tell workers something, all or those of these names; at once, whatever transaction is open here.
 
     With `reply` waits until all that live have answered, or `limit` of them, `timeout` seconds at the most; returns
-    `[{node: answer}]`.
+    `[{node: answer}]`. `by` is shown in the admin, where a command can be read for COMMAND_EXPIRES.
     """
     _check(options)
     if isinstance(destination, str):
         raise TypeError("destination must be a list of the names of nodes, not a text")
     with open_private("control") as conn:
-        number = commands.send(conn, command, arguments or {}, destination, seconds=max(30.0, timeout))
+        number = commands.send(conn, command, arguments or {}, destination, seconds=max(30.0, timeout), by=by)
         asked = len(set(commands.ring(conn, destination, settings.WORKER_DEAD_AFTER)))
         if not reply:
             return None

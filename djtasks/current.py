@@ -18,6 +18,7 @@ from djtasks.messages import Again, Chord, Claimed, Message, Progress
 from djtasks.proxies import Proxy
 from djtasks.registry import tasks
 from djtasks.serializers.json import loads
+from djtasks.steps import Steps, split
 
 Reporter = Callable[[Progress], None]
 
@@ -211,8 +212,9 @@ def _shown(moment: float) -> str | None:
 
 
 def _read_headers(text: str) -> dict[str, Any]:
+    head, chain = split(text)
     try:
-        said = loads(text.encode())
+        said = loads(head.encode())
     except MemoryError:
         raise
     except Exception as error:
@@ -220,6 +222,8 @@ def _read_headers(text: str) -> dict[str, Any]:
         raise DecodeError(f"the headers of the message cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(said, dict):
         raise InvalidTaskError(f"the headers of a message must be an object, not {safe_repr(said, 200)}")
+    if chain is not None:
+        said["chain"] = chain
     return said
 
 
@@ -237,7 +241,7 @@ def _take_headers(request: Context, headers: dict[str, Any]) -> None:
     if task_id is not None:
         request.id = request.root_id = request.correlation_id = task_id
     for key in ("callbacks", "errbacks", "chain"):
-        if not isinstance(headers.get(key, []), list):
+        if not isinstance(headers.get(key, []), list | Steps):
             raise InvalidTaskError(f"the {key} of a message must be a list, not {safe_repr(headers[key], 200)}")
     request.__dict__.update(headers)
     if "timelimit" in headers and headers["timelimit"] is not None:

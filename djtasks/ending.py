@@ -146,8 +146,9 @@ def hand_over_closer(close: Callable[[Complete, Sequence[chords.Ended]], Sequel]
 
 
 def _close(conn: Connection, complete: Sequence[Complete]) -> Sequel:
-    """What follows these chords. Their parts are read by statements of their own: see `chords.ended`."""
-    sequels = [close(chord, chords.ended(conn, chord.id)) for chord in complete for close in _closers]
+    """What follows these chords. Their parts are read by a statement of its own: see `chords.ended`."""
+    parts = chords.ended(conn, [chord.id for chord in complete])
+    sequels = [close(chord, parts[chord.id]) for chord in complete for close in _closers]
     return Sequel(
         [message for sequel in sequels for message in sequel.messages],
         [chord for sequel in sequels for chord in sequel.chords],

@@ -100,7 +100,7 @@ class GroupResult(ResultSet):
         return f"<{type(self).__name__}: {self.id} {self._shown()}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._id, list(self.results), self.parent)
+        return type(self), (self._id, self.results, self.parent)
 
 
 def result_from_tuple(r: Any, app: Any = None) -> Any:

@@ -47,8 +47,8 @@ def write(conn: Connection, messages: Sequence[Message]) -> set[str]:
     A call whose key is taken becomes an alias of the one that has it, or takes its place. Call it in a transaction.
     Raises TaskAlreadyQueued.
     """
-    messages, aliases = _latest(messages)
-    refused: list[tuple[Message, uniques.Holder]] = []
+    refused: list[tuple[Message, Exception]] = []
+    messages, aliases = _latest(messages, refused)
     written = table.enqueue_unique(conn, messages)
     left = [message for message in messages if message.unique_key is not None and message.id not in written]
     for _ in range(ATTEMPTS):
@@ -77,13 +77,20 @@ def write(conn: Connection, messages: Sequence[Message]) -> set[str]:
     return written
 
 
-def _latest(messages: Sequence[Message]) -> tuple[list[Message], dict[str, str]]:
-    """Of calls that are written together and replace one another only the last is; the others are its aliases."""
+def _latest(
+    messages: Sequence[Message], refused: list[tuple[Message, Exception]]
+) -> tuple[list[Message], dict[str, str]]:
+    """Of calls that are written together and replace one another only the last is; the others are its aliases.
+
+    Another task's end is no end of a workflow's step: what has a place in one is `refused`.
+    """
     last = {message.unique_key: message.id for message in messages if message.on_conflict == REPLACE}
     kept, aliases = [], {}
     for message in messages:
         if message.unique_key is None or message.on_conflict != REPLACE or last[message.unique_key] == message.id:
             kept.append(message)
+        elif _in_workflow(message):
+            refused.append((message, TaskRevokedError("replaced")))
         else:
             aliases[message.id] = last[message.unique_key]
     return kept, aliases
@@ -94,12 +101,9 @@ def _settle(
     left: list[Message],
     holders: dict[str, uniques.Holder],
     aliases: dict[str, str],
-    refused: list[tuple[Message, uniques.Holder]],
+    refused: list[tuple[Message, Exception]],
 ) -> list[Message]:
-    """Decide about calls whose keys are taken; those that are to be written again are returned.
-
-    Another task's end is no end of a workflow's step: what has a place in one is `refused`.
-    """
+    """Decide about calls whose keys are taken; those that are to be written again are returned."""
     again: list[Message] = []
     replaced: set[str] = set()
     for message in left:
@@ -111,8 +115,8 @@ def _settle(
         elif message.on_conflict == REPLACE and not holder.runs:
             again.append(message)
             replaced.add(holder.key)
-        elif message.chord is not None or '"chain"' in (message.headers or ""):
-            refused.append((message, holder))
+        elif _in_workflow(message):
+            refused.append((message, TaskAlreadyQueued(message.name, str(message.unique_key), holder.id)))
         else:
             aliases[message.id] = holder.id
     if replaced:
@@ -120,15 +124,19 @@ def _settle(
     return again
 
 
-def _refuse(conn: Connection, refused: list[tuple[Message, uniques.Holder]]) -> None:
-    """End calls that have a place in a workflow as failures: others wait for them."""
+def _in_workflow(message: Message) -> bool:
+    return message.chord is not None or '"chain"' in (message.headers or "")
+
+
+def _refuse(conn: Connection, refused: list[tuple[Message, Exception]]) -> None:
+    """End calls that have a place in a workflow: others wait for them."""
     fallen = []
-    for message, holder in refused:
-        error = TaskAlreadyQueued(message.name, str(message.unique_key), holder.id)
+    for message, error in refused:
+        state = REVOKED if isinstance(error, TaskRevokedError) else FAILURE
         content_type, encoding, body = pack_exception(error)
         own = Fallen(*(getattr(message, name) for name in Fallen._fields))
         rest = [Fallen._make(each) for behind in _behind for each in behind(message.id, message.headers)]
-        fallen.append((Cause(FAILURE.value, body, content_type, encoding), [own, *rest]))
+        fallen.append((Cause(state.value, body, content_type, encoding), [own, *rest]))
     speaking = speaking_arrays(conn)
     ending.tell(speaking, ending.fall(speaking, fallen))
 

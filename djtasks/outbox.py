@@ -162,6 +162,7 @@ def enqueue_parts(
         post(first.messages, posting._replace(chords=first.chords), mode, using)
         return
     left = itertools.chain((first, second), left)
+    del first, second
     if _commits_each(mode or settings.ENQUEUE, using):
         write_many(left, posting)
         return

@@ -1,7 +1,7 @@
 """Putting tasks back into their queues: the dead letters above all, and whatever else has ended and kept its call."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -90,7 +90,7 @@ def _requeue_once(ids: Sequence[str]) -> dict[str, str]:
 
 def message_of(letter: Ended) -> Message:
     """The message of a task that has ended, as it was before its first run."""
-    root = headers_of(letter.headers).get("root_id")
+    headers = headers_of(letter.headers)
     said = _keys_of(letter)
     return Message(
         letter.id,
@@ -103,8 +103,16 @@ def message_of(letter: Ended) -> Message:
         headers=letter.headers,
         unique_key=said.unique,
         limit_key=said.limit,
-        root_id=as_task_id(root) if isinstance(root, str) else None,
+        root_id=_id_in(headers, "root_id"),
+        parent_id=_id_in(headers, "parent_id"),
+        # It is no part of its chord any more: that has got its end.
+        group_id=_id_in(headers, "group"),
     )
+
+
+def _id_in(headers: Mapping[str, Any], key: str) -> str | None:
+    found = headers.get(key)
+    return as_task_id(found) if isinstance(found, str) else None
 
 
 def _keys_of(letter: Ended) -> keys.Keys:

@@ -44,8 +44,8 @@ class AsyncResult(Relative, Revocable, Awaitable[R_co], Generic[R_co]):
         app: Any = None,
         parent: Any = None,
     ) -> None:
-        """`id` is a task's id, or the caller's own text for it; `parent` the result of what it comes after, of a task or
-        of a group. `backend` and `app` mean nothing here.
+        """`id` is a task's id, or the caller's own text for it; `parent` the result of what it comes after, a task
+        or a group. `backend` and `app` mean nothing here.
 
         Raises ValueError when `id` is None.
         """
@@ -229,7 +229,7 @@ class AsyncResult(Relative, Revocable, Awaitable[R_co], Generic[R_co]):
     def unended(self) -> dict[str, Callable[[Stored], None]]:
         """Its id with what keeps its result, if it has not ended."""
         task_id = self._to_wait_for()
-        return {} if task_id is None or self._ended_here(task_id) or self.ready() else {task_id: self._keep}
+        return {} if task_id is None or self.ready() else {task_id: self._keep}
 
     def _wait(self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None) -> None:
         task_id = as_task_id(self._id)

@@ -203,6 +203,8 @@ class ResultSet(AwaitableSet):
         if not isinstance(self.results, Results) or not PROPAGATE_STATES.isdisjoint(ends.values()):
             for leaf in self._leaves():
                 if _state(leaf, ends) in PROPAGATE_STATES:
+                    # The body of a chord in a header has failed for one of its own header.
+                    leaf._throw_for_parents()
                     leaf.maybe_throw()
 
     # -- waiting ------------------------------------------------------------------------------------------------
@@ -307,16 +309,16 @@ class ResultSet(AwaitableSet):
         """The ids of its tasks that have not ended, each with what keeps its result."""
         found: dict[str, Callable[[Stored], None]] = {}
         for part in parts(self._leaves(), WINDOW):
-            found |= self._read(part)
+            found |= self._read(part, may_wait=False)
         return found
 
     def _windows(self) -> Iterator[list[Any]]:
         return parts(self.results, WINDOW)
 
-    def _read(self, window: Sequence[Any]) -> dict[str, Callable[[Stored], None]]:
+    def _read(self, window: Sequence[Any], may_wait: bool = True) -> dict[str, Callable[[Stored], None]]:
         """Read the results of those that have ended, in one query; the ids of the others, with what keeps theirs.
 
-        Members that are groups are left out. Raises NotEnqueuedYet.
+        Members that are groups are left out. Raises NotEnqueuedYet where the caller may wait for what is left.
         """
         asked: dict[str, list[AsyncResult[Any]]] = {}
         for each in window:
@@ -329,7 +331,7 @@ class ResultSet(AwaitableSet):
         for task_id, same in asked.items():
             if task_id in found:
                 _keeper(same)(found[task_id])
-            elif outbox.is_pending(task_id):
+            elif may_wait and outbox.is_pending(task_id):
                 raise NotEnqueuedYet(
                     f"the task {same[0].id} is enqueued when the transaction that is open here commits: wait for it"
                     " after the commit, or call it with enqueue='immediately'"

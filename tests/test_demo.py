@@ -108,6 +108,7 @@ def test_the_demo_takes_a_complete_census_with_the_embedded_server_and_leaves_no
     assert "broken.py: SyntaxError" in said
     assert "all 31 files in" in said
     assert "The body of the chord was handed 31 results: 30 counted, 1 failed" in said
+    assert said.count("Periodic census at ") == 2
 
 
 def test_the_census_is_complete_although_the_worker_was_killed(

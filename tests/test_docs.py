@@ -60,11 +60,11 @@ def test_every_link_of_the_documentation_leads_to_a_file(page: pathlib.Path) -> 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_line_of_the_documentation_is_understood(page: pathlib.Path) -> None:
-    parser = load_command_class("djtasks", "runworker").create_parser("manage.py", "runworker")
     for block in blocks(page, "console"):
         for line in block.splitlines():
-            if match := re.match(r"python manage\.py runworker([^#]*)", line):
-                parser.parse_args(match[1].split())
+            if match := re.match(r"python manage\.py (runworker|runbeat|djtasks)\b([^#]*)", line):
+                parser = load_command_class("djtasks", match[1]).create_parser("manage.py", match[1])
+                parser.parse_args(match[2].split())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -102,6 +102,19 @@ TERMINATE = Deed(
 )
 
 
+HURRY = Deed(
+    "hurry_selected",
+    "Run these tasks now?",
+    "may run at once, whatever its eta is",
+    "Run them now",
+    "None of the selected tasks waits for its time.",
+    lambda row: row["owner"] is None and row["reason"] == "eta",
+    _requeue,
+    REQUEUE.answers,
+    REQUEUE.kept,
+)
+
+
 class Ended(Doing):
     """What may be done to tasks that have ended."""
 
@@ -130,8 +143,12 @@ class Ended(Doing):
 class Unended(Doing):
     """What may be done to tasks that wait or run."""
 
-    actions = ("revoke_selected", "terminate_selected")
+    actions = ("revoke_selected", "terminate_selected", "hurry_selected")
     history_of = Message
+
+    def has_requeue_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may let tasks run before their time."""
+        return _has(request, "requeue_result")
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         """Whether the user may revoke tasks."""
@@ -150,6 +167,11 @@ class Unended(Doing):
     def terminate_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> TemplateResponse | None:
         """Ask, then do it."""
         return self.ask_or_do(request, TERMINATE)
+
+    @admin.action(description="Run selected tasks now that wait for their time", permissions=["requeue"])
+    def hurry_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> TemplateResponse | None:
+        """Ask, then do it."""
+        return self.ask_or_do(request, HURRY)
 
 
 def _has(request: HttpRequest, codename: str) -> bool:

@@ -62,7 +62,7 @@ class RevocationAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "media": self.media,
             "deed": TAKE_BACK,
-            "noun": "revocations",
+            "noun": "revocations" if len(rows) != 1 else "revocation",
             "rows": [{"id": row.pk, "name": self.means(row)} for row in rows],
             "count": len(rows),
             "checkbox": ACTION_CHECKBOX_NAME,

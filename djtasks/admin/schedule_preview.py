@@ -43,6 +43,10 @@ class Preview(NamedTuple):
     note: str = ""
 
 
+#: What is said of what is not a schedule yet.
+INCOMPLETE: Final = Preview(note="The next runs are shown here as soon as the schedule is complete.")
+
+
 def words_of(task: PeriodicTask) -> str:
     """The schedule of a row in words; of one that cannot be read, why."""
     try:
@@ -59,11 +63,11 @@ def preview(task: PeriodicTask, stored: PeriodicTask | None = None) -> Preview:
         words = periodic.words(entry)
         runs = _upcoming(entry, stored, now)
         zone = schedule_of(entry).tz if task.kind == PeriodicTask.Kind.CRONTAB else get_current_timezone()
+        # The fractions of a second in which an interval happens to count are of no use to a reader.
+        exact = entry.period == "microseconds"
+        shown = tuple(_run(each if exact else each.replace(microsecond=0), now, zone) for each in runs)
     except UNREADABLE as error:
         return Preview(note=str(error))
-    # The fractions of a second in which an interval happens to count are of no use to a reader.
-    exact = entry.period == "microseconds"
-    shown = tuple(_run(each if exact else each.replace(microsecond=0), now, zone) for each in runs)
     return Preview(words, shown, _note(entry, bool(runs)))
 
 
@@ -85,7 +89,7 @@ def _away(span: timedelta) -> str:
     seconds = round(span.total_seconds())
     if abs(seconds) < 60:
         return f"in {seconds} s"
-    reference = datetime(2000, 1, 1)  # noqa: DTZ001 -- a length of time is all that is asked for
+    reference = datetime(1, 1, 1)  # noqa: DTZ001 -- a length of time is all that is asked for
     return f"in {timeuntil(reference + timedelta(seconds=seconds), reference)}"
 
 
@@ -101,7 +105,7 @@ def _note(entry: Entry, runs: bool) -> str:
 def panel(task: Any, url: str) -> str:
     """The preview of a row, as it stands on its page when that is made."""
     stored = task if task is not None and task.pk else None
-    said = preview(task, stored) if stored is not None else Preview(note="Fill in the schedule to see its next runs.")
+    said = preview(task, stored) if stored is not None else INCOMPLETE
     runs = format_html_join(
         "", '<li><time datetime="{}">{}</time> <span class="djtasks-away">{}</span></li>', said.runs
     )
@@ -122,7 +126,7 @@ def answer(typed: QueryDict, form_class: "type[ModelForm[Any]]", stored: Periodi
     errors = {name: [str(each) for each in form.errors[name]] for name in PREVIEWED if name in form.errors}
     task = form.instance
     same = before == [getattr(task, name) for name in PREVIEWED]
-    said = Preview() if errors else preview(task, stored if same else None)
+    said = INCOMPLETE if errors else preview(task, stored if same else None)
     warnings = periodic.warnings(task.entry())
     return JsonResponse(
         {

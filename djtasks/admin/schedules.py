@@ -33,7 +33,7 @@ from djtasks.admin.text import label, pretty
 from djtasks.conf import settings
 from djtasks.models import PeriodicTask, Result
 
-_COLUMNS = ("titled", "is_enabled", "runs_task", "schedule", "next_run", "last_run", "marks")
+_COLUMNS = ("titled", "is_enabled", "schedule", "next_run", "last_run", "runs_task", "marks")
 _RUNS = ("next_run", "last_run", "last_outcome", "runs", "left_out", "error")
 _CRONTAB = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
@@ -50,6 +50,7 @@ class PeriodicTaskAdmin(Actions, Columns):
         "one_off",
         TaskFilter,
         ("tick__last_run_at", admin.DateFieldListFilter),
+        ("start_time", admin.DateFieldListFilter),
         SourceFilter,
         TroubleFilter,
     )
@@ -177,7 +178,7 @@ class PeriodicTaskAdmin(Actions, Columns):
         def outcome(obj: Any) -> str:
             return self.outcome_of(request, obj)
 
-        return (*_COLUMNS[:-1], outcome, _COLUMNS[-1])
+        return (*_COLUMNS[:-2], outcome, *_COLUMNS[-2:])
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """A new one begins as an interval, and as what the address says."""

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from djtasks.periodic import Entry, first_due
+from djtasks.periodic import Entry
 from djtasks.schedules import BaseSchedule
 
 #: A run that begins later than this after its time was missed, for `catch_up` none (beats may be restarted).
@@ -22,22 +22,6 @@ class Decision(NamedTuple):
     skipped: int = 0
     #: It has run for the last time, and is switched off.
     over: bool = False
-
-
-def first(entry: Entry, since: datetime, last_run_at: datetime | None) -> datetime | None:
-    """When a periodic task is due whose schedule was written at `since`; None for never.
-
-    Raises ValueError, TypeError, ImproperlyConfigured for a schedule that cannot be read.
-    """
-    if not entry.enabled:
-        return None
-    if entry.kind == "clocked" and entry.clocked is not None:
-        # A time in the past is caught up with, unless it has been run for.
-        moment, start = entry.clocked, entry.start_time
-        if (last_run_at is None or last_run_at < moment) and (start is None or start <= moment):
-            return within(entry, moment)
-        return None
-    return first_due(entry, since)
 
 
 def within(entry: Entry, moment: datetime | None) -> datetime | None:

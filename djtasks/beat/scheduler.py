@@ -13,18 +13,18 @@ import psycopg
 from django.db import close_old_connections
 
 from djtasks import announce, keyed, rings, signals
-from djtasks.beat.due import decide, first, following
+from djtasks.beat.due import decide, following
 from djtasks.db import messages as table
 from djtasks.db import schedules, uniques
 from djtasks.db.connections import LOST
 from djtasks.db.schedules import Advance, Due
-from djtasks.periodic import Entry, deadline_of, schedule_of
+from djtasks.periodic import Entry, deadline_of, first_due, schedule_of
 from djtasks.runs import Run, complaint, run_of
 
 logger = logging.getLogger("djtasks.beat")
 
-#: How many periodic tasks are locked at a time, how many runs of one are sent at a time, and how long their messages
-#: may take to be made: what they are made with is other people's code, and locks wait for it.
+#: How many periodic tasks are locked at a time, how many runs are sent before more are looked at, and how long their
+#: messages may take to be made: what they are made with is other people's code, and locks wait for it.
 BATCH = 100
 BUILD_SECONDS = 2.0
 #: How long to wait when what is due is in another beat's hands, at first and at most (seconds).
@@ -53,17 +53,16 @@ class Scheduler:
         None: when something is written. Raises psycopg's errors for a lost connection.
         """
         done = self.send(conn)
-        wait, stale = schedules.next_in(conn)
-        if stale:
+        ahead = schedules.next_in(conn)
+        if ahead.stale:
             done += self.plan(conn)
-        if done:
+        if not ahead.now or done:
             self._held = HELD[0]
-            return 0.0 if stale or (wait is not None and wait <= 0) else wait
-        if stale or (wait is not None and wait <= 0):
-            # Somebody else has it.
-            self._held = min(HELD[1], self._held * 2)
-            return self._held * random.uniform(0.5, 1.0)
-        return wait
+            return 0.0 if ahead.now else ahead.first
+        # Somebody else has it. That may take long: what comes meanwhile does not wait for it.
+        self._held = min(HELD[1], self._held * 2)
+        wait = self._held * random.uniform(0.5, 1.0)
+        return wait if ahead.coming is None else min(wait, ahead.coming)
 
     # -- times ----------------------------------------------------------------------------------------------------
 
@@ -121,7 +120,7 @@ class Scheduler:
         until = time.monotonic() + BUILD_SECONDS
         for each in found:
             _prepare(work, each, each.last_task_id in unfinished)
-            if time.monotonic() > until:
+            if len(work.sent) >= BATCH or time.monotonic() > until:
                 break
         if work.sent:
             _enqueue(conn, work)
@@ -151,10 +150,12 @@ def _planned(found: Due) -> Advance:
     """When it is due, as its schedule says; an error, where that says nothing that can be read."""
     entry = found.entry
     try:
-        moment = first(entry, found.since, found.last_run_at)
+        moment = first_due(entry, found.since) if entry.enabled else None
     except Exception as error:
         logger.error("Scheduler: %s has no schedule that can be read: %s", entry.name, complaint(error))
         return Advance(entry.id, None, error=complaint(error))
+    if moment is None and entry.enabled and entry.kind == "clocked" and found.last_run_at is None:
+        return Advance(entry.id, None, error="Its time had passed when it was written: it never runs")
     return Advance(entry.id, moment, error="" if entry.enabled else None)
 
 

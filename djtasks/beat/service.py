@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import psycopg
+from django.db import connections
 
 from djtasks import signals
 from djtasks.beat import sync
@@ -200,7 +201,11 @@ class BeatThread(threading.Thread):
 
     def run(self) -> None:
         """Beat until `stop`."""
-        self.beat.run()
+        try:
+            self.beat.run()
+        finally:
+            # What routers and receivers have opened in this thread.
+            connections.close_all()
 
     def stop(self, seconds: float) -> None:
         """Let it end, and wait for that for so long."""

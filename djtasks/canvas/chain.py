@@ -10,7 +10,7 @@ from djtasks.canvas.chord import _chord as chord
 from djtasks.canvas.composite import Composite, inner, value_of
 from djtasks.canvas.group import group, is_empty
 from djtasks.canvas.linked import signature_of
-from djtasks.canvas.signature import Signature, members_of, said
+from djtasks.canvas.signature import Signature, members_of, part_of, said
 from djtasks.canvas.stamping import StampingVisitor, stamps
 from djtasks.canvas.types import as_list, is_list, without_repetition
 from djtasks.states import IGNORED, REJECTED
@@ -42,10 +42,7 @@ class _chain(Composite):
     @classmethod
     def from_dict(cls, d: dict[str, Any], app: Any = None) -> Any:
         """The chain that a dict describes."""
-        made = _chain(list(d["kwargs"]["tasks"]))
-        made.update(args=tuple(d.get("args") or ()), options={**(d.get("options") or {})})
-        made["immutable"] = bool(d.get("immutable"))
-        return made
+        return _chain(members_of(part_of(d, "tasks")))._said_by(d)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any
 from djtasks.canvas.composite import Composite, inner, value_of
 from djtasks.canvas.group import copied, group
 from djtasks.canvas.linked import signature_of
-from djtasks.canvas.signature import Signature, members_of, said
+from djtasks.canvas.signature import Signature, members_of, part_of, said
 from djtasks.canvas.stamping import StampingVisitor, stamps
 from djtasks.canvas.types import TYPES, Lazy, as_list, without_repetition
 from djtasks.conf import settings
@@ -60,13 +60,12 @@ class chord(Composite):
     @classmethod
     def from_dict(cls, d: dict[str, Any], app: Any = None) -> Any:
         """The chord that a dict describes."""
-        said_of_both = dict(d["kwargs"])
-        header = said_of_both.pop("header")
-        made = cls((), said_of_both.pop("body", None), args=d.get("args"), kwargs=said_of_both)
+        header = part_of(d, "header")
+        said_of_both = {key: value for key, value in d["kwargs"].items() if key not in ("header", "body")}
+        made = cls((), d["kwargs"].get("body"), kwargs=said_of_both)
         # A frozen one has a group there, with an id.
         made.tasks = signature_of(header) if isinstance(header, dict) and header.get("options") else _members(header)
-        made.update(task=d["task"], options={**(d.get("options") or {})}, immutable=bool(d.get("immutable")))
-        return made
+        return made._said_by(d)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 

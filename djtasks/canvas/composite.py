@@ -52,6 +52,13 @@ class Composite(Signature):
 
     partial = clone
 
+    def _said_by(self, d: Mapping[str, Any]) -> Self:
+        """This signature with the arguments and options of a dict. Raises TypeError when they are none."""
+        plain = Signature(d["task"], d.get("args"), None, d.get("options"))
+        self.update(task=plain["task"], args=plain["args"], options=plain["options"])
+        self["immutable"] = bool(d.get("immutable"))
+        return self
+
     def _begin_with(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> None:
         """Have what begins take these arguments, in front of its own."""
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from djtasks.canvas.composite import Composite, inner
 from djtasks.canvas.linked import signature_of
-from djtasks.canvas.signature import Signature, members_of, said
+from djtasks.canvas.signature import Signature, members_of, part_of, said
 from djtasks.canvas.stamping import StampingVisitor, stamps
 from djtasks.canvas.types import TYPES, Lazy, without_repetition
 from djtasks.group_result import GroupResult
@@ -43,10 +43,7 @@ class group(Composite):
     @classmethod
     def from_dict(cls, d: dict[str, Any], app: Any = None) -> Any:
         """The group that a dict describes."""
-        made = cls(d["kwargs"]["tasks"])
-        made.update(args=tuple(d.get("args") or ()), options={**(d.get("options") or {})})
-        made["immutable"] = bool(d.get("immutable"))
-        return made
+        return cls(members_of(part_of(d, "tasks")))._said_by(d)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from djtasks.payload import headers_of, is_genuine
 from djtasks.publisher import build
 from djtasks.registry import tasks
 from djtasks.serializers.exceptions import encode_exception
+from djtasks.steps import raw
 
 logger = logging.getLogger("djtasks.tracer")
 
@@ -46,13 +47,14 @@ def follow(request: Context, value: Any) -> tuple[tuple[Link, ...], tuple[Link, 
         else:
             _send(made, opened, each, (), value, request)
     if chain := request.chain:
-        _send(made, opened, chain[-1], chain[-2::-1], value, request)
+        _send(made, opened, chain[-1], raw(chain)[-2::-1], value, request)
     return tuple(made), tuple(opened)
 
 
 def _send(made: list[Link], opened: list[Link], tree: Any, behind: Sequence[Any], value: Any, request: Context) -> None:
     root = request.root_id or request.id
     plan = Plan(thaw(tree), (value,), root=root, parent=request.id, behind=behind)
+    plan.hooked = _hooked(request) or {}
     made.extend(tuple(message_of(call, request)) for call in plan.calls)
     opened.extend(tuple(chord) for chord in plan.chords)
 
@@ -77,8 +79,7 @@ def behind(request: Context) -> tuple[Link, ...]:
     """What never runs because the task that runs has not succeeded: the rest of its chain."""
     if not request.chain or request.id is None:
         return ()
-    root = as_task_id(request.root_id or request.id)
-    return tuple(tuple(each) for each in fallen(reversed(request.chain), root, as_task_id(request.id)))
+    return _fallen(request.chain, request.root_id or request.id, request.id)
 
 
 def behind_of(message: Claimed) -> tuple[Link, ...]:
@@ -96,11 +97,14 @@ def behind_in(task_id: str, headers: str | None) -> tuple[Link, ...]:
     chain = said.get("chain")
     if not isinstance(chain, list):
         return ()
-    root = said.get("root_id") or task_id
+    return _fallen(chain, said.get("root_id") or task_id, task_id)
+
+
+def _fallen(chain: Sequence[Any], root: str, own: str) -> tuple[Link, ...]:
     try:
-        return tuple(tuple(each) for each in fallen(reversed(chain), as_task_id(root), task_id))
+        return tuple(tuple(each) for each in fallen(reversed(chain), as_task_id(root), as_task_id(own)))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        logger.error("What stands behind task %s cannot be read: %s", task_id, safe_repr(error))
+        logger.error("What stands behind task %s cannot be read: %s", own, safe_repr(error))
         return ()
 
 

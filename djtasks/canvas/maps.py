@@ -7,7 +7,7 @@ from typing import Any
 from djtasks.canvas.composite import Composite
 from djtasks.canvas.group import group
 from djtasks.canvas.linked import signature_of
-from djtasks.canvas.signature import Signature
+from djtasks.canvas.signature import Signature, part_of
 from djtasks.canvas.types import kept
 from djtasks.exceptions import safe_repr
 
@@ -24,7 +24,7 @@ class _Map(Signature):
     @classmethod
     def from_dict(cls, d: dict[str, Any], app: Any = None) -> Any:
         """The map that a dict describes."""
-        return cls(d["kwargs"]["task"], d["kwargs"]["it"], **(d.get("options") or {}))
+        return cls(part_of(d, "task"), part_of(d, "it"), **(d.get("options") or {}))
 
     def __repr__(self) -> str:
         return f"[{_name(self['kwargs']['task'])}({self._shown}) for x in {_short(self['kwargs']['it'])}]"
@@ -63,8 +63,7 @@ class chunks(Composite):
     @classmethod
     def from_dict(cls, d: dict[str, Any], app: Any = None) -> Any:
         """The chunks that a dict describes."""
-        said = d["kwargs"]
-        return cls(said["task"], said["it"], said["n"], **(d.get("options") or {}))
+        return cls(part_of(d, "task"), part_of(d, "it"), part_of(d, "n"), **(d.get("options") or {}))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Enqueue them; a GroupResult."""

@@ -16,6 +16,7 @@ from djtasks.ids import as_task_id
 from djtasks.messages import Chord
 from djtasks.registry import tasks
 from djtasks.serializers import dumps
+from djtasks.steps import Steps, opened, raw
 
 #: How a call is made, and not what it says: only a call that is made now has a use for them.
 OF_THE_CALLER = ("enqueue", "using", "retry", "retry_policy", "add_to_parent", "connection", "producer", "publisher")
@@ -67,11 +68,13 @@ class Plan:
     ) -> None:
         """`options` are laid over those of what is sent now. `root` and `parent` are the ids of tasks.
 
-        `behind` is what comes after the tree, in this order.
+        `behind` is what comes after the tree, in this order; of a chain that runs it may still be JSON.
         """
         said = {key: value for key, value in (options or {}).items() if value is not None}
         self.chords: list[Chord] = []
         self.open = 0
+        #: The headers that hooks have added to what comes before this, or to its first call: they travel on.
+        self.hooked: dict[str, Any] = {}
         self.calls = self._steps([tree, *behind], args, kwargs or {}, said, Scope(root, parent))
 
     def _steps(
@@ -92,14 +95,14 @@ class Plan:
         elif kind == GROUP and not behind:
             yield from self._group(first, args, kwargs, said, scope)
         elif kind == GROUP:
-            yield from self._chord(first, chain_of(behind), args, kwargs, _without(said, OWN), scope)
+            yield from self._chord(first, chain_of([*map(opened, behind)]), args, kwargs, _without(said, OWN), scope)
         else:
             body = first["kwargs"].get("body")
             if body is None:
                 raise TypeError("a chord needs a body before it is sent: chord(header)(body), or chord(header, body)")
             _link(body, said)
             kwargs = {**(first["kwargs"].get("kwargs") or {}), **kwargs}
-            body = chain_of([body, *behind]) if behind else body
+            body = chain_of([body, *map(opened, behind)]) if behind else body
             yield from self._chord(first["kwargs"]["header"], body, args, kwargs, said, scope)
 
     def _chain(
@@ -156,6 +159,8 @@ class Plan:
             return
         if scope.parent is not None:
             body["options"]["parent_id"] = scope.parent
+        if self.hooked:
+            _hook(body, self.hooked)
         self.chords.append(Chord(chord, number, _text(body), _id_of(body), as_task_id(scope.root or name)))
 
 
@@ -174,7 +179,7 @@ def _call(
     own = options["task_id"]
     if behind:
         # What the call says itself comes before what stands behind it.
-        options["chain"] = [*reversed(behind), *(options.get("chain") or ())]
+        options["chain"] = Steps([*reversed(behind), *raw(options.get("chain") or ())])
     if scope.root is None:
         scope.root = str(own)
     elif scope.root != own:
@@ -209,6 +214,22 @@ def _options_of(node: Node, options: Options, *, beneath: bool = False) -> None:
         node["options"] = {**options, **node["options"]} if beneath else {**node["options"], **options}
     elif not beneath:
         node["options"] = {**node["options"], **options}
+
+
+def _hook(node: Node, hooked: Options) -> None:
+    """Give headers to what a tree begins with."""
+    kind = kind_of(node)
+    if kind is None:
+        own = node["options"]
+        own["headers"] = {**hooked, **(own.get("headers") or {})}
+        own["hooked"] = sorted({*hooked, *(own.get("hooked") or ())})
+        return
+    inner = node["kwargs"]
+    if kind == CHORD:
+        _hook(inner["header"], hooked)
+        return
+    for each in inner["tasks"] if kind == GROUP else inner["tasks"][:1]:
+        _hook(each, hooked)
 
 
 def _id_of(body: Node) -> str | None:

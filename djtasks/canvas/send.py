@@ -11,6 +11,7 @@ from djtasks.canvas.trees import CHAIN, CHORD, GROUP, Node, calls_of, kind_of, t
 from djtasks.canvas.types import Lazy
 from djtasks.current import running
 from djtasks.delivery import Part, Posting
+from djtasks.ids import as_task_id
 from djtasks.messages import Message
 
 #: So many messages are written at a time.
@@ -44,7 +45,7 @@ def send(signature: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str,
         ignored,
         publisher.retried(options.get("retry")),
         options.get("retry_policy"),
-        behind=() if result is None else (str(result.id),),
+        behind=_ids_behind(tree),
     )
     mode, using = publisher.mode_of(options, task), options.get("using")
     with publisher.all_or_none(mode, using):
@@ -54,6 +55,16 @@ def send(signature: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str,
     if result is not None and frame is not None and options.get("add_to_parent") is not False:
         publisher.add_to_parent(frame, result)
     return result
+
+
+def _ids_behind(tree: Node) -> tuple[str, ...]:
+    """The ids of rows for which somebody may wait before the workflow is there."""
+    kind = kind_of(tree)
+    if kind == CHORD:
+        return _ids_behind(tree["kwargs"]["body"])
+    if kind == CHAIN:
+        return tuple(each for step in tree["kwargs"]["tasks"] for each in _ids_behind(step))
+    return () if kind == GROUP else (as_task_id(tree["options"]["task_id"]),)
 
 
 def _is_frozen(signature: Mapping[str, Any]) -> bool:
@@ -135,6 +146,8 @@ def _messages(plan: Plan, first: Call | None) -> Iterator[Message]:
             args, kwargs, said = publisher.as_called(task, args, kwargs, options)
             options = dict(said)
         message = publisher.build(name, args, kwargs, options, task)
+        if call is first and (hooked := options.get("hooked")):
+            plan.hooked = {name: options["headers"][name] for name in hooked}
         yield message
         if signals.after_task_publish.receivers or signals.task_sent.receivers:
             announce.after(message, args, kwargs, options)

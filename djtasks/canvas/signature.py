@@ -341,6 +341,14 @@ def hint_for(value: Any) -> str:
     return f"; write {value.name}.s()" if hasattr(value, "apply_async") and hasattr(value, "name") else ""
 
 
+def part_of(d: Mapping[str, Any], name: str) -> Any:
+    """What a dict says that a signature is made of. Raises TypeError when it says nothing of the kind."""
+    kwargs = d.get("kwargs")
+    if not isinstance(kwargs, Mapping) or name not in kwargs:
+        raise TypeError(f"a signature of the type {d.get('subtask_type')} has its {name!r} among its kwargs")
+    return kwargs[name]
+
+
 def members_of(tasks: Any) -> list[Any]:
     """The members of a workflow as signatures; those of a generator when they are needed.
 

@@ -66,15 +66,22 @@ def stamps(
 
     Where two name the same one, the first stays, or with `append` both are kept as a list.
     """
-    said = {**headers, _NAMES: list(headers.get(_NAMES, headers))}
+    said = {key: _plain(value) for key, value in headers.items()}
+    said[_NAMES] = list(headers.get(_NAMES, headers))
     if visited:
-        visited = {**visited, _NAMES: list(visited.get(_NAMES, visited))}
+        named = list(visited.get(_NAMES, visited))
+        visited = {**{key: _plain(value) for key, value in visited.items()}, _NAMES: named}
         said = _merged(said, visited, append)
     if own is not None:
         said[_NAMES] = [*said[_NAMES], *(own.get(_NAMES) or ())]
         said = _merged(said, {key: value for key, value in own.items() if key in said[_NAMES]}, append)
     said[_NAMES] = _unique(said[_NAMES])
     return said
+
+
+def _plain(value: Any) -> Any:
+    """Stamps travel as JSON, and a set as a list."""
+    return list(value) if isinstance(value, set | frozenset) else value
 
 
 def _unique(names: Iterable[Any]) -> list[Any]:

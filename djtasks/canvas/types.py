@@ -21,7 +21,7 @@ class Lazy(list[Any]):
     `isinstance(tasks, Lazy)` says that nobody knows yet how many there are.
     """
 
-    __slots__ = ("_read", "_source", "_spent")
+    __slots__ = ("_error", "_read", "_source", "_spent")
     __hash__ = None
 
     def __init__(self, source: Iterable[Any]) -> None:
@@ -29,12 +29,23 @@ class Lazy(list[Any]):
         self._source = iter(source)
         self._read: list[Any] = []
         self._spent = False
+        self._error: BaseException | None = None
 
     def has(self, count: int) -> bool:
         """Whether there are at least so many; reads no further."""
-        self._refuse_if_spent()
-        self._read.extend(islice(self._source, max(0, count - len(self._read))))
+        self._take(max(0, count - len(self._read)))
         return len(self._read) >= count
+
+    def _take(self, count: int | None) -> None:
+        """Read so many more, or all. What the generator raises is raised again, whoever reads on: it has no end."""
+        self._refuse_if_spent()
+        if self._error is not None:
+            raise self._error
+        try:
+            self._read.extend(islice(self._source, count))
+        except BaseException as error:
+            self._error = error
+            raise
 
     @property
     def read(self) -> list[Any]:
@@ -59,8 +70,7 @@ class Lazy(list[Any]):
             yield from self._source
 
     def _whole(self) -> list[Any]:
-        self._refuse_if_spent()
-        self._read.extend(self._source)
+        self._take(None)
         return self._read
 
     def _refuse_if_spent(self) -> None:

@@ -118,24 +118,31 @@ TAKE: LiteralString = """
     RETURNING id::text, body, body_id::text, root_id::text, failed
 """
 ENDED: LiteralString = """
-    DELETE FROM djtasks_part WHERE chord = %(chord)s::uuid
-    RETURNING part, task::text, failed, content_type, content_encoding, result
+    DELETE FROM djtasks_part WHERE chord = ANY (%(chords)s::uuid[])
+    RETURNING chord::text, part, task::text, failed, content_type, content_encoding, result
 """
 
 
 def take(conn: Connection, ids: Collection[str]) -> list[Complete]:
-    """Take the complete ones of these chords out of their table; call `ended` for each in the same transaction."""
+    """Take the complete ones of these chords out of their table; call `ended` for them in the same transaction."""
     return sorted(Complete._make(row) for row in rows(conn, TAKE, {"ids": sorted(ids)}))
 
 
-def ended(conn: Connection, chord: str) -> list[Ended]:
-    """Take the parts of a chord out of their table, in their order.
+def ended(conn: Connection, chords: Sequence[str]) -> dict[str, list[Ended]]:
+    """Take the parts of these chords out of their table, in their order.
 
     A statement of its own, after the one that has counted the last part: that one does not see the others.
     """
-    found = [Ended._make(row) for row in rows(conn, ENDED, {"chord": chord})]
-    found.sort(key=lambda each: each.part)
-    return [each._replace(result=None if each.result is None else bytes(each.result)) for each in found]
+    found: dict[str, list[Ended]] = {chord: [] for chord in chords}
+    for chord, part, task, failed, kind, encoding, result in rows(conn, ENDED, {"chords": list(chords)}):
+        found[chord].append(Ended(part, task, failed, kind, encoding, None if result is None else bytes(result)))
+    for parts in found.values():
+        parts.sort(key=_by_part)
+    return found
+
+
+def _by_part(ended: Ended) -> int:
+    return ended.part
 
 
 GROW: LiteralString = """

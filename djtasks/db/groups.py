@@ -6,34 +6,44 @@ from typing import LiteralString
 from djtasks.db.connections import Connection, rows
 
 #: An id of which nothing is known but that it is revoked is REVOKED; one that stands for another task is as that is.
-ENDS: LiteralString = """
-    SELECT id::text, state
-    FROM djtasks_result
-    WHERE id = ANY (%(ids)s::uuid[]) AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-    UNION ALL
-    SELECT v.task_id::text, 'REVOKED'
-    FROM djtasks_revocation AS v
-    WHERE v.task_id = ANY (%(ids)s::uuid[]) AND v.expires > statement_timestamp()
-        AND NOT EXISTS (SELECT FROM djtasks_result AS r WHERE r.id = v.task_id)
-        AND NOT EXISTS (SELECT FROM djtasks_message AS m WHERE m.id = v.task_id)
-    UNION ALL
-    SELECT a.id::text, r.state
-    FROM djtasks_alias AS a JOIN djtasks_result AS r ON r.id = a.target
-    WHERE a.id = ANY (%(ids)s::uuid[]) AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-        AND NOT EXISTS (SELECT FROM djtasks_result AS own WHERE own.id = a.id)
-        AND NOT EXISTS (SELECT FROM djtasks_message AS m WHERE m.id = a.id)
+#: The ids are one text and are named once: there may be a hundred thousand.
+_ENDED: LiteralString = """
+    WITH asked AS MATERIALIZED (
+        SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id)
+    ), ended AS (
+        SELECT r.id, r.state
+        FROM asked JOIN djtasks_result AS r ON r.id = asked.id
+        WHERE r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+        UNION ALL
+        SELECT v.task_id, 'REVOKED'
+        FROM asked JOIN djtasks_revocation AS v ON v.task_id = asked.id
+        WHERE v.expires > statement_timestamp()
+            AND NOT EXISTS (SELECT FROM djtasks_result AS r WHERE r.id = v.task_id)
+            AND NOT EXISTS (SELECT FROM djtasks_message AS m WHERE m.id = v.task_id)
+        UNION ALL
+        SELECT a.id, r.state
+        FROM asked JOIN djtasks_alias AS a ON a.id = asked.id JOIN djtasks_result AS r ON r.id = a.target
+        WHERE r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+            AND NOT EXISTS (SELECT FROM djtasks_result AS own WHERE own.id = a.id)
+            AND NOT EXISTS (SELECT FROM djtasks_message AS m WHERE m.id = a.id)
+    )
 """
-COUNT_ENDS: LiteralString = "SELECT state, count(*) FROM (" + ENDS + ") AS ended (id, state) GROUP BY state"
+ENDS: LiteralString = _ENDED + "SELECT id::text, state FROM ended"
+COUNT_ENDS: LiteralString = _ENDED + "SELECT state, count(*) FROM ended GROUP BY state"
 
 
 def ends(conn: Connection, ids: Sequence[str]) -> dict[str, str]:
     """The states of those of these tasks that have ended."""
-    return dict(rows(conn, ENDS, {"ids": list(ids)}))
+    return dict(rows(conn, ENDS, {"ids": _array(ids)}))
 
 
 def count_ends(conn: Connection, ids: Sequence[str]) -> dict[str, int]:
     """How many of these tasks have ended in which state; each id is given once."""
-    return dict(rows(conn, COUNT_ENDS, {"ids": list(ids)}))
+    return dict(rows(conn, COUNT_ENDS, {"ids": _array(ids)}))
+
+
+def _array(ids: Sequence[str]) -> str:
+    return f"{{{','.join(ids)}}}"
 
 
 SAVE: LiteralString = """

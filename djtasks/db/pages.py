@@ -21,6 +21,7 @@ from djtasks.db.regions import (
     NOT_ENDED,
     OF_PERIODIC,
     PARKED,
+    RUNNING,
     RUNS,
     Column,
     Place,
@@ -94,12 +95,13 @@ RESULTS = Table(
 #: Arguments are looked at in so many rows, as they are stored, in so many bytes of each. What is sensitive is left out.
 TEXT_WINDOW = 5_000
 TEXT_BYTES = 20_000
+#: A value of one row, not EXISTS: for that the planner may look through the whole table once, to hash it.
 _TEXT_OF_BODY: LiteralString = (
-    " AS b WHERE b.id = near.id AND (position(%(text)s::bytea IN substring(b.body FROM 1 FOR 20000)) > 0"
+    "coalesce((SELECT (position(%(text)s::bytea IN substring(b.body FROM 1 FOR 20000)) > 0"
     " OR position(%(escaped)s::bytea IN substring(b.body FROM 1 FOR 20000)) > 0)"
-    """ AND (b.headers IS NULL OR position('"sensitive"' IN b.headers) = 0))"""
+    """ AND (b.headers IS NULL OR position('"sensitive"' IN b.headers) = 0) FROM """
 )
-
+_OF_THE_ROW: LiteralString = " AS b WHERE b.id = near.id), false)"
 #: In place of a reason: all dead letters.
 DEAD = "any"
 #: In place of a state: all results of tasks that have not ended.
@@ -120,10 +122,9 @@ _CONDITIONS: Mapping[str, LiteralString] = {
     "reason": "lane IS NULL AND reason = %(reason)s",
     "since": "created >= %(since)s",
     "until": "created < %(until)s",
-    "periodic": "periodic = %(periodic)s",
     "any letter": "dead IS NOT NULL",
-    "text of message": "EXISTS (SELECT FROM djtasks_message" + _TEXT_OF_BODY,
-    "text of result": "EXISTS (SELECT FROM djtasks_result" + _TEXT_OF_BODY,
+    "text of message": _TEXT_OF_BODY + "djtasks_message" + _OF_THE_ROW,
+    "text of result": _TEXT_OF_BODY + "djtasks_result" + _OF_THE_ROW,
 }
 
 
@@ -187,8 +188,7 @@ def results(
         if wanted["dead"] == DEAD:
             tried.remove("dead")
     if "periodic" in wanted:
-        regions = tuple(RUNS if region is not NOT_ENDED else region for region in regions)
-        tried += ["periodic"] if NOT_ENDED in regions else []
+        regions = tuple(RUNS if region is not NOT_ENDED else RUNNING for region in regions)
         tried += ["any letter"] if "dead" in wanted else []
     if state == UNFINISHED:
         tried.remove("state")
@@ -206,7 +206,7 @@ def _ended_within(regions: Sequence[Region], wanted: Mapping[str, Any]) -> Seque
         bounds.append(" AND done < %(until)s")
     if not bounds:
         return regions
-    return [each._replace(where="".join([each.where, *bounds])) for each in regions if each is not NOT_ENDED] or [
+    return [each._replace(where="".join([each.where, *bounds])) for each in regions if each.name != NOT_ENDED.name] or [
         ENDED._replace(where="false")
     ]
 

@@ -66,6 +66,8 @@ RUNS = Region(
     50_000,
 )
 
+RUNNING = NOT_ENDED._replace(where="done IS NULL AND periodic = %(periodic)s")
+
 # -- places as text -----------------------------------------------------------------------------------------------
 
 _READERS: Mapping[str, Callable[[str], Any]] = {

@@ -253,11 +253,28 @@ NEXT: LiteralString = """
         extract(epoch FROM (
             SELECT next_run_at FROM djtasks_tick WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1
         ) - statement_timestamp())::float8,
+        extract(epoch FROM (
+            SELECT next_run_at FROM djtasks_tick WHERE next_run_at > statement_timestamp() ORDER BY next_run_at LIMIT 1
+        ) - statement_timestamp())::float8,
         EXISTS (SELECT FROM djtasks_tick WHERE stale)
 """
 
 
-def next_in(conn: Connection) -> tuple[float | None, bool]:
-    """Seconds until the next time that anything is due, None for never; whether any time is to be computed."""
-    wait, is_stale = rows(conn, NEXT)[0]
-    return wait, is_stale
+class Next(NamedTuple):
+    """What there is to do, and when."""
+
+    #: Seconds until the first time that anything is due (0 or less: it is), and until the first that is yet to come.
+    first: float | None
+    coming: float | None
+    #: There are times to be computed.
+    stale: bool
+
+    @property
+    def now(self) -> bool:
+        """Whether there is something to do."""
+        return self.stale or (self.first is not None and self.first <= 0)
+
+
+def next_in(conn: Connection) -> Next:
+    """What there is to do, and when."""
+    return Next._make(rows(conn, NEXT)[0])

@@ -9,11 +9,9 @@ from djtasks.periodic.entries import (
     deadline_of,
     entry_of,
     first_due,
-    next_due,
     options_of,
     schedule_of,
     upcoming,
-    zone_of,
 )
 from djtasks.periodic.rules import problems, warnings
 from djtasks.periodic.words import words
@@ -27,12 +25,10 @@ __all__ = [
     "entry_of",
     "entry_of_code",
     "first_due",
-    "next_due",
     "options_of",
     "problems",
     "schedule_of",
     "upcoming",
     "warnings",
     "words",
-    "zone_of",
 ]

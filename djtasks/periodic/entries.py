@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from djtasks import serializers
 from djtasks.conf import settings
 from djtasks.schedules import BaseSchedule, clocked, crontab, schedule, solar
 from djtasks.schedules.base import zone_name
-from djtasks.schedules.base import zone_of as named_zone
 from djtasks.schedules.fields import text_of
 
 #: The units of an interval, the largest first.
@@ -23,6 +23,8 @@ PERIODS = {
 #: What `every` can be: PostgreSQL's integer.
 EVERY_MAX = 2**31 - 1
 _TINY = timedelta(microseconds=1)
+#: Thousands of rows have the same few lines.
+_crontab = lru_cache(maxsize=1024)(crontab)
 
 
 class Entry(NamedTuple):
@@ -77,11 +79,6 @@ def entry_of(row: Any) -> Entry:
     return Entry(**said, id=getattr(row, "id", None) or 0)
 
 
-def zone_of(entry: Entry) -> tzinfo:
-    """The zone in which its schedule is read. Raises ValueError for one that there is not."""
-    return named_zone(entry.timezone) or settings.TIMEZONE or UTC
-
-
 # -- when ---------------------------------------------------------------------------------------------------------
 
 
@@ -92,7 +89,7 @@ def schedule_of(entry: Entry) -> BaseSchedule:
             raise ValueError("an interval needs every, 1 or more, and a period")
         return schedule(entry.every * PERIODS[entry.period], entry.relative)
     if entry.kind == "crontab":
-        return crontab(
+        return _crontab(
             entry.minute, entry.hour, entry.day_of_week, entry.day_of_month, entry.month_of_year, entry.timezone or None
         )
     if entry.kind == "clocked":

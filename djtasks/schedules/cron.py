@@ -57,6 +57,7 @@ class crontab(BaseSchedule):
         self.month_of_year = expand("month_of_year", self._orig_month_of_year)
         check_dates(self.day_of_month, self.month_of_year)
         self.own_tz = zone_of(tz)
+        self._spare: list[croniter] = []
 
     @classmethod
     def from_string(cls, crontab: str, tz: tzinfo | str | None = None) -> "crontab":
@@ -107,9 +108,10 @@ class crontab(BaseSchedule):
         turn = _turn(start - _SECOND, zone)
         # In the second round, all of the first one has passed.
         end = _wall(turn - _SECOND, zone) + _SECOND if turn is not None and local.fold else start
-        found = [at for wall in self._before(end) if (at := _first(wall, zone)) <= now]
+        walls = self._before(start)
+        found = [at for wall in (walls if end == start else self._before(end)) if (at := _first(wall, zone)) <= now]
         if self._counts_minutes:
-            seconds = (_second(wall, zone) for wall in self._before(start))
+            seconds = (_second(wall, zone) for wall in walls)
             found.extend(at for at in seconds if at is not None and at <= now)
         due = max(found, default=None)
         return due if due is not None and due > aware(last) else None
@@ -128,28 +130,37 @@ class crontab(BaseSchedule):
             self._orig_day_of_week,
         )
 
-    def _croniter(self, start: datetime) -> croniter:
-        line = " ".join(
-            "*" if len(numbers := getattr(self, field)) == size else ",".join(map(str, sorted(numbers)))
-            for field, size in _FULL.items()
-        )
-        return croniter(line, start, day_or=False, max_years_between_matches=_YEARS)
-
     def _walls(self, start: datetime) -> Iterator[datetime]:
         """The times on the wall after `start`."""
-        walk = self._croniter(start)
-        try:
-            while True:
-                yield walk.get_next(datetime)
-        except (CroniterError, OverflowError, ValueError):
-            return  # the calendar ends
+        wall = self._walk("get_next", start)
+        while wall is not None:
+            yield wall
+            wall = self._walk("get_next", wall)
 
     def _before(self, end: datetime) -> list[datetime]:
         """The last time on the wall before `end`, if there is one."""
+        wall = self._walk("get_prev", end)
+        return [] if wall is None else [wall]
+
+    def _walk(self, step: str, start: datetime) -> datetime | None:
+        # Reading the line is most of the work, and a croniter belongs to one thread at a time.
         try:
-            return [self._croniter(end).get_prev(datetime)]
+            walk = self._spare.pop()
+        except IndexError:
+            walk = croniter(self._plain_line(), start, day_or=False, max_years_between_matches=_YEARS)
+        try:
+            found: datetime = getattr(walk, step)(datetime, start_time=start)
         except (CroniterError, OverflowError, ValueError):
-            return []
+            return None  # the calendar ends
+        self._spare.append(walk)
+        return found
+
+    def _plain_line(self) -> str:
+        """The five fields as numbers, which mean the same to everybody."""
+        return " ".join(
+            "*" if len(numbers := getattr(self, field)) == size else ",".join(map(str, sorted(numbers)))
+            for field, size in _FULL.items()
+        )
 
     # -- as Celery asks -----------------------------------------------------------------------------------------
 

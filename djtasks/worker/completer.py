@@ -380,12 +380,13 @@ class Completer:
             return None
         why = f"the outcome ({bad.state}) could not be stored: {safe_repr(error)}"
         outcome = self.failure(message, EncodeError(why))._replace(traceback=None)
-        try:
-            written = self._write_outcomes(conn, [outcome])
-        except REFUSED:
-            if conn.broken or conn.closed:
-                raise
-            # It may have been what follows it that the database does not take.
-            outcome = outcome._replace(successors=(), opened=(), fallen=())
-            written = self._write_outcomes(conn, [outcome])
-        return outcome if written else None
+        # It may be what follows it that the database does not take, or what stands behind it.
+        alone = outcome._replace(successors=(), opened=())
+        for each in (outcome, alone):
+            try:
+                return each if self._write_outcomes(conn, [each]) else None
+            except REFUSED:
+                if conn.broken or conn.closed:
+                    raise
+        alone = alone._replace(fallen=())
+        return alone if self._write_outcomes(conn, [alone]) else None

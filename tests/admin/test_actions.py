@@ -82,6 +82,16 @@ def test_results_are_forgotten_after_a_question(admin_client: Client) -> None:
     assert LogEntry.objects.get().object_id == str(gone.pk)
 
 
+def test_a_task_that_waits_for_its_time_runs_now_after_a_question(admin_client: Client) -> None:
+    later = timezone.now() + timedelta(hours=1)
+    waits = a_message(lane=None, reason="eta", eta=later)
+    page = ask(admin_client, MESSAGES, "hurry_selected", waits, a_message())
+    assert "This task may run at once" in words(page)
+    confirm(admin_client, page, MESSAGES)
+    row = Message.objects.get(pk=waits.pk)
+    assert (row.lane, row.reason, row.eta) == ("celery", None, None)
+
+
 @pytest.mark.parametrize(
     ("action", "permission", "path"),
     [

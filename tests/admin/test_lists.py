@@ -299,14 +299,14 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("path", ADDRESSES)
-def test_a_list_takes_at_most_five_queries_however_long_it_is(
+def test_a_list_takes_at_most_six_queries_however_long_it_is(
     admin_client: Client, django_assert_max_num_queries: Any, path: str
 ) -> None:
     for number in range(60):
         a_message(owner=number or None)
         a_result(owner=number, worker=f"worker {number}")
     a_worker()
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         assert admin_client.get(path).status_code == 200
 
 
@@ -329,10 +329,10 @@ def fill(count: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO djtasks_result (id, done, state, name, queue)
+            INSERT INTO djtasks_result (id, done, state, name, queue, periodic)
             SELECT gen_random_uuid(), now() - n * interval '1 second',
                 CASE WHEN n %% 1000 = 0 THEN 'FAILURE' ELSE 'SUCCESS' END,
-                CASE WHEN n = %s THEN 'rare' ELSE 'common' END, 'celery'
+                CASE WHEN n = %s THEN 'rare' ELSE 'common' END, 'celery', CASE WHEN n %% 10 = 0 THEN 100 + n / 10 %% 2 END
             FROM generate_series(1, %s) AS n
             """,
             [count, count],
@@ -342,7 +342,11 @@ def fill(count: int) -> None:
 
 def test_a_list_of_200_000_results_is_neither_counted_nor_scanned(admin_client: Client) -> None:
     fill(200_000)
-    for query in ({}, {"state": "FAILURE"}, {"state": "SUCCESS"}, {"name": "rare"}, {"q": "rare"}, {"queue": "none"}):
+    for query in (
+        *({}, {"state": "FAILURE"}, {"state": "SUCCESS"}, {"name": "rare"}, {"q": "rare"}, {"queue": "none"}),
+        *({"time": "1h"}, {"time": "2020-01-01..2020-01-02"}, {"time": "1d", "name": "rare"}, {"q": "args:rare"}),
+        *({"periodic": "100"}, {"periodic": "100", "state": "FAILURE"}, {"periodic": "7"}),
+    ):
         with CaptureQueriesContext(connection) as captured:
             response = admin_client.get(RESULTS, query)
         assert response.status_code == 200

@@ -18,7 +18,7 @@ from djtasks.ids import new_task_id
 from djtasks.models import Beat, Message, PeriodicTask, Tick
 from djtasks.registry import tasks
 from tests.admin.conftest import a_message, a_result, field, words
-from tests.admin.periodic import LIST, PREVIEW, a_periodic_task, crontab, from_code, interval, names
+from tests.admin.periodic import LIST, PREVIEW, a_periodic_task, clocked, crontab, from_code, interval, names
 
 MARKUP = "<script>alert('x')</script>&amp;\u202eevil"
 
@@ -69,7 +69,7 @@ def test_the_list_shows_when_each_runs_and_what_came_of_its_last_run(admin_clien
     task_id = ran(row, next_run_at=datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC))
     a_result(id=task_id, state="FAILURE")
     page = admin_client.get(LIST)
-    assert "often tests.schedules.nothing every 5 minutes 2099-01-02 03:04:05" in words(page)
+    assert "often every 5 minutes 2099-01-02 03:04:05" in words(page)
     assert f'<a href="/admin/djtasks/result/{task_id}/change/">FAILURE</a>' in page.content.decode()
     assert "FAILURE" in field(admin_client.get(f"{LIST}{row.pk}/change/"), "last_outcome")
 
@@ -134,7 +134,7 @@ def test_filters_and_the_search_find_rows(admin_client: Client) -> None:
         ({"q": "shop.t"}, ["two"]),
         ({"q": MARKUP}, []),
         ({"task": MARKUP}, []),
-        ({"o": "5"}, ["four", "one", "three", "two"]),
+        ({"o": "4"}, ["four", "one", "three", "two"]),
     ):
         page = admin_client.get(LIST, asked)
         assert sorted(names(page)) == found, asked
@@ -214,6 +214,15 @@ def test_only_what_is_ticked_is_switched(admin_client: Client) -> None:
     act(admin_client, "toggle_selected", rows[0], rows[1])
     assert enabled() == [False, True, True]
     assert LogEntry.objects.count() == 3
+
+
+def test_rows_are_deleted_with_their_ticks(admin_client: Client) -> None:
+    rows = many(150)
+    page = act(admin_client, "delete_selected", *rows[:149])
+    assert "… and 49 more" in words(page)
+    act(admin_client, "delete_selected", *rows[:149], post="yes")
+    assert PeriodicTask.objects.get().pk == rows[149].pk
+    assert Tick.objects.count() == 1
 
 
 def test_a_switch_is_an_edit_of_what_the_code_says(admin_client: Client) -> None:
@@ -333,6 +342,16 @@ def test_the_preview_survives_whatever_is_typed(admin_client: Client, text: str)
         assert response.status_code == 200
         assert response.headers["Content-Type"] == "application/json"
         assert response.json()["runs"] == []
+
+
+@pytest.mark.parametrize("date", ["9999-12-31", "9999-01-01", "2500-02-28"])
+def test_the_preview_goes_to_the_end_of_the_calendar(admin_client: Client, date: str) -> None:
+    for zone in ("UTC", "Pacific/Kiritimati", "Pacific/Midway"):
+        with timezone.override(zone):
+            assert admin_client.get(PREVIEW, clocked(date, "23:59:59")).status_code == 200
+    found = preview(admin_client, clocked(date, "12:00:00"))
+    assert [run["at"] for run in found["runs"]] == [f"{date}T12:00:00+00:00"]
+    assert found["note"] == "It runs once."
 
 
 def test_the_preview_is_asked_for_and_nothing_else(admin_client: Client, staff: Callable[..., Client]) -> None:

@@ -28,6 +28,7 @@ EXPECTED = {
         ),
         *("pickup_p50", "pickup_p95", "pickup_p99", "pickup_call_p50"),
         *("chain", "chord", "chord_body", "chord_finish", "enqueue_group"),
+        *("tick_p50", "tick_p99", "tick_sent_p99", "tick_samples"),
         *("memory", "memory_alone", "memory_anonymous", "memory_file", "memory_processes"),
     },
     "sql": {"drain", "cpu_worker", "cpu_server"},

@@ -363,3 +363,14 @@ def test_writing_a_row_by_any_means_makes_its_time_stale() -> None:
     assert Tick.objects.get().stale
     made.delete()
     assert not Tick.objects.exists()
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_rows_are_kept_and_checked_in_the_database_of_the_tasks() -> None:
+    with override_settings(DJTASKS={"DATABASE": "other"}):
+        made = hourly()
+        made.save()
+        assert (made._state.db, PeriodicTask.objects.get()) == ("other", made)
+        with pytest.raises(ValidationError, match="already exists"):
+            hourly().save()
+        assert not PeriodicTask.objects.using("default").exists()

@@ -1,16 +1,17 @@
 """Following: each next step of a workflow is there when the one before it has ended; what never runs ends as well."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
 
-from djtasks import AsyncResult, control, shared_task
+from djtasks import AsyncResult, control, shared_task, signals
 from djtasks.canvas import chain, chord, group
 from djtasks.exceptions import ChordError, Ignore, TaskRevokedError
 from djtasks.testing import drain
-from tests.calling.conftest import Configure
+from tests.calling.conftest import Configure, connected
 
 pytestmark = pytest.mark.django_db
 #: A revocation is told at the commit.
@@ -62,6 +63,16 @@ def third_time(self: Any, value: Any) -> Any:
     return value
 
 
+@shared_task(bind=True)
+def traced(self: Any, *args: Any) -> None:
+    HEARD.append(self.request.headers["trace"])
+
+
+@shared_task(bind=True)
+def stamped(self: Any, *args: Any) -> None:
+    HEARD.append(self.request.stamps)
+
+
 @shared_task
 def told(task_id: str) -> None:
     HEARD.append(task_id)
@@ -75,7 +86,7 @@ def hears(request: Any, exc: BaseException, traceback: Any) -> None:
 @pytest.fixture(autouse=True)
 def known(db: None, registry: dict[str, Any]) -> Iterator[None]:
     HEARD.clear()
-    tasks = (add, seen, same, quiet, fail, fail_quietly, ignored, third_time, told, hears)
+    tasks = (add, seen, same, quiet, fail, fail_quietly, ignored, third_time, traced, stamped, told, hears)
     registry.update({task.name: task for task in tasks})
     yield
     with connection.cursor() as cursor:
@@ -216,6 +227,28 @@ def test_headers_of_hooks_and_options_of_steps_travel() -> None:
     result = made.apply_async()
     assert [run.queue for run in drain()] == ["celery", "other", "third"]
     assert result.ready()
+
+
+def test_headers_that_hooks_have_added_travel_to_every_step() -> None:
+    def hook(sender: str, headers: dict[str, Any], **_: Any) -> None:
+        if "trace" not in headers:
+            headers["trace"] = f"t{next(numbers)}"
+
+    numbers = itertools.count(1)
+    HEARD.clear()
+    with connected(signals.before_task_publish, hook):
+        chain(traced.s(), group(traced.s(), traced.s()), traced.s(), traced.s()).apply_async(enqueue="in_transaction")
+        chord([traced.s(), traced.s()], chain(traced.s(), traced.s())).apply_async(enqueue="in_transaction")
+        drain()
+    assert ["t1", "t2", "t3", *["t1"] * 2, *["t2"], *["t1"], *["t2"], *["t1"]] == HEARD
+
+
+def test_stamps_travel_with_every_step() -> None:
+    made = chain(stamped.s(), group(stamped.s(), stamped.s()), stamped.s(), stamped.s())
+    made.stamp(order=7)
+    made.apply_async()
+    drain()
+    assert HEARD == [{"order": 7}] * 5
 
 
 def test_values_that_only_other_serializers_know_are_joined_one_by_one(configure: Configure) -> None:

@@ -270,3 +270,43 @@ def test_only_a_part_of_a_chord_can_add_to_it() -> None:
     drain()
     assert isinstance(result.result, ValueError)
     assert str(result.result) == "Current task is not member of any chord"
+
+
+# -- what a task is told ------------------------------------------------------------------------------------------
+
+
+@shared_task(name="grow.told", bind=True)
+def told(self: Any, *args: Any) -> Any:
+    request = self.request
+    behind = [each["task"] for each in reversed(request.chain or ())]
+    seen.append((request.id, request.root_id, request.parent_id, request.group, request.group_index))
+    seen.append((request.chord, behind))
+    return args[0] if args else None
+
+
+def test_a_request_knows_its_place_in_the_workflow() -> None:
+    body = chain(told.s(1), chord([told.s(), chain(told.s(), add.s(1))], told.s()))()
+    drain()
+    header = body.parent
+    root = header.parent.id
+    first, *members, (own, chord_of_body) = zip(seen[::2], seen[1::2], strict=True)
+    assert first[0] == (root, root, None, None, None)
+    assert members[0] == ((header.results[0].id, root, root, header.id, 0), (header.id, []))
+    # A chain's place is that of its end.
+    (task_id, *lineage, group_id, _), (waits, behind) = members[1]
+    assert (task_id, lineage, group_id) == (header.results[1].parent.id, [root, root], None)
+    assert (waits, behind) == (None, ["grow.add"])
+    assert (own[:2], own[3]) == ((body.id, root), header.id)
+    assert chord_of_body == (None, [])
+
+
+def test_the_children_of_a_task_are_what_it_has_sent() -> None:
+    @shared_task(name="grow.sends", bind=True)
+    def sends(self: Any) -> list[str]:
+        chain(add.s(1, 1), add.s(1))()
+        group(add.s(1, 1), add.s(2, 2))()
+        chord([add.s(1, 1)], total.s())()
+        return [type(each).__name__ for each in self.request.children]
+
+    result = sends.delay()
+    assert value(result) == ["AsyncResult", "GroupResult", "AsyncResult"]

@@ -1,6 +1,11 @@
 """What waits for Celery's workers in Redis is moved here: each message once, whatever happens in between."""
 
+import json
+import os
 import pickle
+import subprocess
+import sys
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -129,6 +134,31 @@ def test_nothing_leaves_redis_before_it_is_committed_here(
     assert left(client) == 1
     monkeypatch.undo()
     assert "1 enqueued here" in move(djtasks_command, redis_url, "--drain")[1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_drain_that_is_killed_again_and_again_moves_every_message_once(
+    celery: Celery, client: redis.Redis, redis_url: str, database_url: str, djtasks_command: Command
+) -> None:
+    celery.send_task(NAME, [1])
+    raw: Any = client.rpop("celery")
+    one = json.loads(raw)
+    ids = [str(uuid.uuid4()) for _ in range(2500)]
+    for task_id in ids:
+        one["headers"]["id"] = one["properties"]["correlation_id"] = task_id
+        client.lpush("celery", json.dumps(one))
+    command = [sys.executable, "manage.py", "djtasks", "import_celery_queue", "--url", redis_url, "--drain"]
+    # Once when it has taken something out of the queue, and once when it has written something.
+    for moves in (lambda: int(client.llen("celery")) < len(ids), Message.objects.exists):
+        process = subprocess.Popen(command, env={**os.environ, "DATABASE_URL": database_url})
+        try:
+            wait_until(moves, "it moves")
+        finally:
+            process.kill()
+            process.wait()
+    move(djtasks_command, redis_url, "--drain")
+    assert left(client) == 0
+    assert sorted(str(pk) for pk in Message.objects.values_list("pk", flat=True)) == sorted(ids)
 
 
 def test_more_than_a_batch_is_moved_in_its_order(

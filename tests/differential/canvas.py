@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from tests.differential.cases import LIBRARY, add, app, errback, fail, maybe_signature, note
+from tests.differential.cases import LIBRARY, add, app, errback, fail, maybe_signature, note, old_errback
 
 _lib = importlib.import_module(LIBRARY)
 chain, group, chord = _lib.chain, _lib.group, _lib.chord
@@ -267,3 +267,68 @@ def _by_chance(seed: int) -> Any:
 
 
 RANDOM: dict[str, Callable[[], Any]] = {f"by chance {seed}": lambda seed=seed: _by_chance(seed) for seed in range(300)}  # type: ignore[misc]
+
+
+# -- workflows that run on workers -----------------------------------------------------------------------------------
+
+
+@app.task(name="cases.listed")
+def listed(numbers: Any, *more: Any) -> list[Any]:
+    return [*numbers, *more]
+
+
+#: Random ones that Celery can end.
+_WHOLE = tuple(seed for seed in range(90) if seed not in (35,) and "fail" not in repr(_random(Random(seed), 3)))[:20]
+#: Names, workflows and what they are called with. Celery's chords that nest reverse their headers' groups, and those
+#: whose headers end in groups never end where results are polled for: there are none of these.
+WORKED: dict[str, tuple[Callable[[], Any], tuple[Any, ...]]] = {
+    "chain": (lambda: add.s(1) | add.s(2) | add.si(3, 4) | add.s(5), (10,)),
+    "group": (lambda: group(add.s(n) for n in range(5)), (10,)),
+    "group of groups": (lambda: group(add.s(1), group(add.s(2), add.s(3)), add.s(4)), (10,)),
+    "group of chains": (lambda: group(add.s(1) | add.s(2), add.s(3)), (10,)),
+    "chain to a group": (lambda: add.s(1) | group(add.s(2), add.s(3)), (10,)),
+    "chord": (lambda: chord([add.s(n) for n in range(5)], listed.s(7)), (10,)),
+    "chord of one": (lambda: chord([add.s(1)], listed.s()), (10,)),
+    "chord of none": (lambda: chord([], listed.s(1)), ()),
+    "chord with a generator": (lambda: chord((add.s(n) for n in range(5)), listed.s()), (10,)),
+    "chord with a chain behind": (lambda: group(add.s(1), add.s(2)) | total.s() | add.s(3) | add.s(4), (10,)),
+    "chord with a group behind": (lambda: group(add.s(1), add.s(2)) | total.s() | group(add.s(3), add.s(4)), (10,)),
+    "chord with a group as body": (lambda: chord([add.s(1), add.s(2)], group(listed.s(3), listed.s(4))), (10,)),
+    "chord of chains": (lambda: chord([add.s(1) | add.s(2), add.s(3)], listed.s()), (10,)),
+    "chord of chords": (lambda: chord([chord([add.s(1), add.s(2)], total.s()), add.s(3)], listed.s()), (10,)),
+    "chord after chord": (
+        lambda: group(add.s(1), add.s(2)) | total.s() | group(add.s(3), add.s(4)) | total.s() | add.s(5),
+        (10,),
+    ),
+    "chord in a chain": (lambda: add.s(1) | group(add.s(2), add.s(3)) | listed.s(4), (10,)),
+    "chord in a group": (lambda: group(chord([add.s(1), add.s(2)], total.s()), add.s(3)), (10,)),
+    "immutable body": (lambda: chord([add.s(1), add.s(2)], add.si(3, 4)), (10,)),
+    "map": (lambda: add.map([1, 2]), ()),
+    "map of rows": (lambda: add.starmap([(1, 2), (3, 4)]), ()),
+    "chunks": (lambda: add.chunks([(n, n) for n in range(5)], 2), ()),
+    "linked chain": (lambda: _told(add.s(1) | add.s(2)), (10,)),
+    "linked group": (lambda: _told(group(add.s(1), add.s(2))), (10,)),
+    "linked chord": (lambda: _told(chord([add.s(1), add.s(2)], total.s())), (10,)),
+    "chain as a link": (lambda: add.s(1).set(link=add.s(2) | note.s("end of a link")), (10,)),
+    "group as a link": (lambda: add.s(1).set(link=group(note.s("a"), note.s("b"))), (10,)),
+    "failed chain": (lambda: (add.s(1) | fail.s("x") | add.s(2)).on_error(old_errback.s()), (10,)),
+    "failed group": (lambda: group(add.s(1), fail.s("x")), (10,)),
+    "failed chord": (lambda: chord([add.s(1), fail.s("x")], total.s()).on_error(note.si("no body")), (10,)),
+    **{f"by chance {seed}": (lambda seed=seed: _random(Random(seed), 3), (1,)) for seed in _WHOLE},  # type: ignore[misc]
+}
+#: How often something is told by all of them.
+TELLINGS = 8
+
+
+def _told(made: Any) -> Any:
+    made.link(note.s("link"))
+    made.link_error(note.si("errback"))
+    return made
+
+
+def ended(result: Any) -> Any:
+    """What came of a workflow, of a group a list; of what failed that it did."""
+    if hasattr(result, "results"):
+        return [ended(each) for each in result.results]
+    value = result.get(timeout=20, propagate=False)
+    return "failed" if isinstance(value, BaseException) else value

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+#: So that the database is made; what is run in it is in processes of their own.
+pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).parents[2]
 #: Where Celery's way is a slip of its own, which the page of features names.
 DIFFERENT = {
@@ -30,12 +32,12 @@ def celerys() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def ours() -> dict[str, Any]:
+def ours(django_db_setup: None) -> dict[str, Any]:
     return made_by("djtasks")
 
 
-@pytest.mark.parametrize("kind", ["table", "facts", "random"])
-def test_workflows_are_put_together_and_run_here_as_celerys_are(
+@pytest.mark.parametrize("kind", ["table", "facts", "random", "worked"])
+def test_workflows_are_put_together_and_run_as_celerys_are(
     kind: str, celerys: dict[str, Any], ours: dict[str, Any]
 ) -> None:
     theirs, here = celerys[kind], ours[kind]

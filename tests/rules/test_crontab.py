@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -170,6 +170,13 @@ def test_a_zone_that_there_is_not_is_refused() -> None:
         crontab(tz=5)  # type: ignore[arg-type]
 
 
+def test_a_zone_of_pytz_is_the_zone_of_its_name() -> None:
+    class Theirs(tzinfo):
+        zone = "Asia/Kathmandu"
+
+    assert crontab(0, 9, tz=Theirs()) == crontab(0, 9, tz="Asia/Kathmandu")
+
+
 def test_a_naive_time_is_utc() -> None:
     assert crontab(0, 13).next_after(datetime(2026, 5, 6, 12)) == NOON + HOUR  # noqa: DTZ001
 
@@ -279,3 +286,19 @@ def test_fields_and_due_times_are_celerys(fields: dict[str, Any], seconds: int) 
 def test_what_celery_refuses_is_refused(field: str, spec: str) -> None:
     theirs = _outcome(lambda: getattr(celery.schedules.crontab(**{field: spec}, app=_APP), field))
     assert _outcome(lambda: expand(field, spec)) == theirs
+
+
+@examples(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(["*", "*/15", "0", "5,50"]),
+    st.sampled_from(["*", "4", "8-18/2", "22-2"]),
+    st.sampled_from(["*", "mon-fri", "sun"]),
+    st.integers(-10, 5000),
+    st.integers(0, 10**7),
+)
+def test_is_due_answers_as_celerys(minute: str, hour: str, weekday: str, minutes: int, seconds: int) -> None:
+    last = NOON + timedelta(seconds=seconds)
+    now = last + timedelta(minutes=minutes, seconds=7)
+    ours = crontab(minute, hour, weekday, nowfun=lambda: now)
+    theirs = celery.schedules.crontab(minute, hour, weekday, nowfun=lambda: now, app=_APP)
+    assert ours.is_due(last) == theirs.is_due(last)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from djtasks.beat.due import decide, first
+from djtasks.beat.due import decide
 from djtasks.periodic import Entry, schedule_of
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -82,30 +82,3 @@ def test_a_crontab_that_was_missed_for_a_year_is_decided_at_once() -> None:
     given = entry(kind="crontab", every=None, period="", minute="*/5")
     found = decide(given, schedule_of(given), NOON, NOON + timedelta(days=365))
     assert found.runs == [NOON + timedelta(days=365)]
-
-
-@pytest.mark.parametrize(
-    ("fields", "since", "due"),
-    [
-        ({}, 0, 1),
-        ({"enabled": False}, 0, None),
-        # The phase of an interval is that of its start.
-        ({"start_time": NOON + 5 * MINUTE}, 0, 5),
-        ({"start_time": NOON - 5.25 * MINUTE}, 0, 0.75),
-        ({"kind": "crontab", "minute": "7"}, 0, 7),
-        ({"kind": "crontab", "minute": "7", "start_time": NOON + 7 * MINUTE}, 0, 7),
-        ({"kind": "crontab", "minute": "7", "start_time": NOON + 8 * MINUTE}, 0, 67),
-        ({"kind": "clocked", "clocked": NOON + 5 * MINUTE}, 0, 5),
-        ({"kind": "clocked", "clocked": NOON - 5 * MINUTE}, 0, -5),
-        ({"expires": NOON}, 0, None),
-    ],
-)
-def test_the_first_time_counts_from_when_it_was_written(
-    fields: dict[str, Any], since: float, due: float | None
-) -> None:
-    found = first(entry(**fields), NOON + since * MINUTE, None)
-    assert (None if found is None else minutes(found)[0]) == due
-
-
-def test_a_clocked_one_that_has_run_is_never_due_again() -> None:
-    assert first(entry(kind="clocked", clocked=NOON), NOON, NOON) is None

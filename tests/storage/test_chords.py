@@ -387,7 +387,8 @@ def test_transactions_that_fall_onto_each_others_chords_meet_and_one_is_undone_w
                     complete += chords.fall(session, FAILED, [Fallen._make(each) for each in outcome.fallen])
                     done = ending.Ended(set(), [], [])
                     for each in chords.take(session, complete):
-                        ending.follow(session, ending._closers[0](each, chords.ended(session, each.id)), done)
+                        parts = chords.ended(session, [each.id])[each.id]
+                        ending.follow(session, ending._closers[0](each, parts), done)
                 return
             except CONFLICTS as error:
                 conflicts.append(error)
@@ -473,6 +474,23 @@ def test_a_part_of_a_chord_that_is_gone_goes_with_the_others(hands: Hands, table
     assert chords.progress(hands.conn, [chord])[chord][0] == 1
 
 
+def test_parts_whose_answer_was_lost_are_written_again_and_count_once(hands: Hands, table: Table) -> None:
+    chord = open_chord(hands.conn, 4)
+    for each in hands.take()[:3]:
+        hands.completer.add(ended(each))
+    questions = hands.completer.launch()
+    landed, questions[0].answered = questions[0].answered, None
+    ask(hands.conn, *questions)
+    assert landed is not None
+    questions[0].error = psycopg.OperationalError("lost")
+    landed(questions[0])
+    assert hands.completer.pending
+    assert not hands.launch()
+    hands.completer.flush(hands.conn)
+    assert chords.progress(hands.conn, [chord])[chord][0] == 3
+    assert (hands.completer.pending, hands.state.counters["SUCCESS"], table.results()) == (False, 3, 3)
+
+
 def test_two_batches_that_complete_a_chord_together_do_not_both_go(
     hands: Hands, connect: Connect, table: Table, closed: Closed
 ) -> None:
@@ -538,7 +556,7 @@ def test_every_statement_reads_its_rows_by_key(full: str, analyzed: bool, conn: 
         (finish.FINISH_OPEN, {**outcome, "chords": [full], "parts": [1]}),
         (chords.FALL, {**fallen, **some, **FAILED._asdict()}),
         (chords.TAKE, {"ids": [full]}),
-        (chords.ENDED, {"chord": full}),
+        (chords.ENDED, {"chords": [full]}),
         (chords.GROW, {"chord": full, "more": 1}),
         (chords.PROGRESS, {"ids": [full]}),
     ]

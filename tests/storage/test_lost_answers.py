@@ -11,8 +11,10 @@ from django.test import override_settings
 
 from djtasks import Task, outbox
 from djtasks.db import finish
+from djtasks.delivery import Part, Posting
 from djtasks.exceptions import EnqueueUncertain
-from djtasks.ids import as_task_id
+from djtasks.ids import as_task_id, new_task_id
+from djtasks.messages import Chord, Message
 from tests.storage.proxy import Cut, Proxy
 from tests.storage.rows import NODE, Table, ended, hire, message, put, take
 from tests.waits import wait_until
@@ -301,3 +303,56 @@ def test_an_enqueue_that_waits_for_the_end_of_an_earlier_task_of_its_id_forgets_
     assert row["body"] == b"second"
     # Else the second run's result would be refused, and the first one's be taken for it.
     assert table.results() == 0
+
+
+# -- chords -------------------------------------------------------------------------------------------------------
+
+
+def chord_of(header: list[Message]) -> Chord:
+    return Chord(header[0].chord or "", len(header), '{"task":"t","args":[],"kwargs":{},"options":{}}')
+
+
+def header_of(size: int) -> list[Message]:
+    chord = new_task_id()
+    return [message(chord=chord, part=part) for part in range(size)]
+
+
+@pytest.mark.parametrize("marker", [b"INSERT INTO djtasks_message", b"COMMIT"])
+@pytest.mark.parametrize("cuts", CUTS)
+def test_a_chord_is_there_once_with_all_of_its_header_wherever_the_wire_was_cut(
+    proxy: Proxy, table: Table, cuts: list[Cut], marker: bytes
+) -> None:
+    proxy.marker, proxy.cuts = marker, list(cuts)
+    header = header_of(3)
+    outbox.enqueue_parts([Part(header, (chord_of(header),))], posting=Posting())
+    assert table.waiting() == [each.id for each in header]
+    assert [row["size"] for row in table.rows("SELECT size FROM djtasks_chord")] == [3]
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_chord_whose_parts_have_ended_meanwhile_is_not_enqueued_again(
+    proxy: Proxy, table: Table, conn: psycopg.Connection, ignored: bool
+) -> None:
+    def run_some() -> None:
+        owner = hire(conn)
+        found = take(conn, owner, 2)
+        finish.finish_parts(conn, owner, [ended(each, store=not ignored) for each in found], NODE)
+
+    proxy.marker, proxy.cuts, proxy.meanwhile = b"COMMIT", ["after"], run_some
+    header = header_of(3)
+    outbox.enqueue_parts([Part(header, (chord_of(header),))], posting=Posting(ignore_result=ignored))
+    assert table.waiting() == [header[2].id]
+    assert [row["ended"] for row in table.rows("SELECT ended FROM djtasks_chord")] == [2]
+
+
+def test_a_chord_that_has_been_closed_meanwhile_is_not_opened_again(
+    proxy: Proxy, table: Table, run_all: Callable[[], None], conn: psycopg.Connection
+) -> None:
+    def run_and_close() -> None:
+        run_all()
+        conn.execute("DELETE FROM djtasks_chord")
+
+    proxy.marker, proxy.cuts, proxy.meanwhile = b"COMMIT", ["after"], run_and_close
+    header = header_of(3)
+    outbox.enqueue_parts([Part(header, (chord_of(header),))], posting=Posting())
+    assert (table.messages(), table.rows("SELECT * FROM djtasks_chord")) == (0, [])

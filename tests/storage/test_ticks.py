@@ -251,11 +251,18 @@ def test_one_that_is_to_run_once_is_switched_off_with_its_run(conn: psycopg.Conn
     )
 
 
-def test_a_clocked_one_whose_time_has_passed_runs_once(conn: psycopg.Connection, scheduler: Scheduler) -> None:
-    task = periodic(conn, kind="clocked", clocked=datetime.now(UTC) - timedelta(hours=1), one_off=True)
+def test_a_clocked_one_whose_time_came_while_no_beat_ran_runs_once(
+    conn: psycopg.Connection, scheduler: Scheduler
+) -> None:
+    moment = datetime.now(UTC) - timedelta(hours=1)
+    task = periodic(conn, kind="clocked", clocked=moment, one_off=True)
+    late = periodic(conn, kind="clocked", clocked=moment, one_off=True)
+    conn.execute("UPDATE djtasks_tick SET since = since - interval '2 hours' WHERE periodic_task_id = %s", [task])
     while scheduler.tick(conn) == 0.0:
         pass
-    assert len(messages(conn, task)) == 1
+    assert (len(messages(conn, task)), messages(conn, late)) == (1, [])
+    assert tick(conn, task)["last_run_at"] == moment
+    assert "had passed" in tick(conn, late)["error"]
     conn.execute("UPDATE djtasks_periodic_task SET enabled = true")
     while scheduler.tick(conn) == 0.0:
         pass

@@ -7,7 +7,7 @@ error itself (`warn_unused_ignores`), so both directions are checked.
 from collections.abc import Sequence
 from typing import Any, assert_type
 
-from djtasks import AsyncResult, Celery, EagerResult, Signature, Task, app, shared_task, task
+from djtasks import AsyncResult, Celery, EagerResult, Signature, Task, app, shared_task, task, xmap
 
 
 @shared_task
@@ -31,7 +31,7 @@ anything: AsyncResult[object] = add.delay(1)
 assert_type(add.s(1), Signature)
 assert_type(add.signature((1,), countdown=5), Signature)
 assert_type(add.s(1).delay(2), AsyncResult[Any])
-assert_type(add.map([1, 2]), Signature)
+assert_type(add.map([1, 2]), xmap)
 
 add.delay("1")  # type: ignore[arg-type]
 add.delay()  # type: ignore[call-arg]

@@ -16,7 +16,8 @@ def clean() -> None:
     """No message, result or worker is left."""
     query(
         "TRUNCATE djtasks_message, djtasks_result, djtasks_worker, djtasks_waiter, djtasks_revocation, djtasks_reply,"
-        " djtasks_command, djtasks_limit, djtasks_alias, djtasks_queue, djtasks_periodic_task, djtasks_beat"
+        " djtasks_command, djtasks_limit, djtasks_alias, djtasks_queue, djtasks_periodic_task, djtasks_beat,"
+        " djtasks_chord, djtasks_part, djtasks_group"
     )
 
 

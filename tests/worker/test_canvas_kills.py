@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -79,6 +80,53 @@ def test_a_member_that_is_lost_for_good_fails_its_chord(worker: RunningWorker, s
     assert runs_of(shared, "never") == 0
 
 
+def test_a_member_over_its_hard_limit_and_one_that_is_terminated_fail_their_chords(
+    worker: RunningWorker, shared: Workers
+) -> None:
+    late = chord([flows.hold.s().set(time_limit=0.2), flows.step.s(name="beside")], flows.step.s(name="never"))()
+    last = chain(flows.hold.s().set(time_limit=0.2), flows.step.s(name="never"))()
+    killed = chord([flows.hold.s(), flows.step.s(name="beside")], flows.step.s(name="never"))()
+    assert (ended(late), ended(last)) == ("FAILURE", "FAILURE")
+    assert "TimeLimitExceeded" in str(late.result)
+    shared.audit.began(killed.parent.results[0])
+    killed.parent.results[0].revoke(terminate=True)
+    assert ended(killed) == "FAILURE"
+    assert "TaskRevokedError('terminated')" in str(killed.result)
+    wait_until(nothing_waits, "everything has run")
+    assert runs_of(shared, "never") == 0
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_workflows_run_in_every_pool(pool: str, workers: Workers) -> None:
+    workers.start("-c", "1", "-P", pool, "-Q", pool, IMPORTS=IMPORTS)
+
+    def step(name: str, do: str = "return") -> Any:
+        return flows.step.s(name=name, do=do).set(queue=pool)
+
+    header = [step("a"), chain(step("b", "retry"), step("c")), flows.atomic_step.s(name="d").set(queue=pool)]
+    result = chain(step("first"), group(header), step("body"), step("last"))()
+    failed = chord([step("e"), step("f", "fail")], step("g"))()
+    assert ended(result) == "SUCCESS"
+    assert result.get(timeout=5) == [
+        "last",
+        ["body", [["a", ["first"]], ["c", ["b", ["first"]]], ["d", ["first"]]]],
+    ]
+    assert ended(failed) == "FAILURE"
+    wait_until(nothing_waits, "everything has run")
+
+
+def test_what_a_worker_that_is_stopped_leaves_is_done_by_the_next(workers: Workers) -> None:
+    body = ends.count.si(77).set(queue="left")
+    chord([ends.counted.si(0).set(queue="left") for _ in range(200)], body).apply_async()
+    first = workers.start("-c", "2", "-Q", "left", IMPORTS=IMPORTS)
+    wait_until(lambda: query("SELECT ended > 20 FROM djtasks_chord") == [(True,)], "a part of it is done")
+    assert first.stop() == 0
+    assert query("SELECT count(*) FROM effect") == [(0,)]
+    workers.start("-c", "2", "-Q", "left", IMPORTS=IMPORTS)
+    wait_until(nothing_waits, "everything has run")
+    assert query("SELECT number FROM effect") == [(77,)]
+
+
 def test_each_next_step_comes_once_however_often_children_and_workers_are_killed(workers: Workers) -> None:
     def start() -> RunningWorker:
         return workers.start("-c", "2", "-Q", "storm", IMPORTS=IMPORTS, TASK_MAX_CRASHES=1000)
@@ -88,10 +136,10 @@ def test_each_next_step_comes_once_however_often_children_and_workers_are_killed
     bodies = [ends.count.si(number).set(queue="storm") for number in range(20)]
     chains = [chain(*(member.clone() for _ in range(10)), body) for body in bodies[:10]]
     group(chains + [chord([member.clone() for _ in range(20)], body) for body in bodies[10:]]).apply_async()
-    for turn in range(10):
+    for turn in range(6):
         victim = started[turn % 2]
         before = query("SELECT count(*) FROM djtasks_result")
-        if turn in (3, 6):
+        if turn == 3:
             victim.signal(signal.SIGKILL)
             victim.wait()
             started[turn % 2] = start()

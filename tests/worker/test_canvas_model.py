@@ -187,7 +187,7 @@ class Notes:
         return Counter(line["name"] for line in map(json.loads, text.splitlines()))
 
 
-EXAMPLES = int(os.environ.get("CANVAS_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("CANVAS_EXAMPLES", "40"))
 
 
 @pytest.mark.usefixtures("worker")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
+from django.db import connections
 from django.test import override_settings
 
 from djtasks.worker import hygiene
@@ -60,3 +61,19 @@ def test_a_child_drops_what_it_has_inherited_without_closing_it() -> None:
     hygiene.drop_inherited()
     assert caches["default"] is not cache
     assert closed == []
+
+
+def test_a_connection_past_its_age_is_closed_around_a_task() -> None:
+    found: list[bool] = []
+
+    def task() -> None:
+        conn = connections["default"]
+        conn.ensure_connection()
+        conn.close_at = 0
+        hygiene.clean_up()
+        found.append(conn.connection is None)
+
+    thread = threading.Thread(target=task)
+    thread.start()
+    thread.join()
+    assert found == [True]

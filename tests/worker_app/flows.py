@@ -2,13 +2,14 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 from django.db import connection
 
 from djtasks import chain, shared_task
 from djtasks.exceptions import Ignore
-from tests.worker_app.tasks import note
+from tests.worker_app.tasks import FOREVER, note
 
 
 def _do(self: Any, given: tuple[Any, ...], name: str, do: str) -> Any:
@@ -45,3 +46,10 @@ def atomic_step(self: Any, *given: Any, name: str, do: str = "return") -> Any:
 def early() -> None:
     """Die, with the process."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+def hold() -> None:
+    """Wait to be ended."""
+    note("begin")
+    time.sleep(FOREVER)

@@ -45,7 +45,8 @@
             for (const name of Object.keys(JSONS)) {
                 input(name)?.addEventListener("input", () => this.check(name));
             }
-            this.asked = this.query();
+            // The page brings the schedule's own preview; what the task takes is asked for where one is named.
+            this.asked = input("task").value ? null : this.query();
             this.switch();
         }
 

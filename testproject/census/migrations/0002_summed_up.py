@@ -1,8 +1,10 @@
+from typing import Any
+
 from django.db import migrations, models
 from django.db.models import F
 
 
-def finish(apps, schema_editor):
+def finish(apps: Any, schema_editor: Any) -> None:
     """Scans that are there already have nothing behind them that would sum them up."""
     apps.get_model("census", "Scan").objects.update(finished_at=F("created_at"))
 

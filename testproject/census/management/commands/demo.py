@@ -1,4 +1,4 @@
-"""`manage.py demo`: the whole trip, from the form to the census, with a real site and a real worker."""
+"""`manage.py demo`: the whole trip, from the form to the census, with a real site, a real worker and a real beat."""
 
 import re
 import shutil
@@ -12,12 +12,15 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from djtasks import schedule
+from djtasks.models import PeriodicTask
 from testproject.census.browser import Browser
 from testproject.census.forms import default_folder
 from testproject.census.models import Scan, SourceFile
 from testproject.census.processes import Process, Processes
 from testproject.census.report import Census, census
-from testproject.census.source import find_files, printable
+from testproject.census.source import find_files, plain, printable
+from testproject.census.tasks import take_census
 
 CHILDREN = 2
 #: With fewer files than this the work would be done before it can be disturbed, so each is made to take longer.
@@ -25,6 +28,9 @@ ENOUGH_FOR_CHAOS = 2000
 CHAOS_SECONDS = 3.0
 #: The share of files after which chaos strikes.
 CHAOS_AFTER = 0.2
+#: What beat sends, and what it takes the census of.
+PERIODIC = "census of the demo"
+SMALL = Path(__file__).resolve().parents[2]
 
 
 class Command(BaseCommand):
@@ -69,6 +75,8 @@ class Trip:
         with Processes(self.environment()) as processes:
             site = processes.start("site", "runserver", "--noreload", "127.0.0.1:0")
             worker = self.start_worker(processes)
+            beat = processes.start("beat", "runbeat", "-q")
+            self.say(f"Started beat {beat.pid}")
             browser = Browser(self.address_of(site))
             self.say(f"Sending the form: {len(self.files):,} Python files in {self.folder}")
             scan = self.send_form(browser)
@@ -83,7 +91,31 @@ class Trip:
             self.bar.done()
             if "The census" not in browser.get(scan.get_absolute_url()):
                 raise CommandError("The site does not show the census.")
+            censuses = self.again_and_again(worker, beat)
         self.judge(scan)
+        for line in censuses:
+            self.say(line)
+
+    def again_and_again(self, *processes: Process) -> list[str]:
+        """Schedule a small census every second, wait until two of them are complete, and end it; a line for each."""
+        folder = plain(str(SMALL), 1000)
+        PeriodicTask.objects.filter(name=PERIODIC).delete()
+        before = set(Scan.objects.filter(folder=folder).values_list("pk", flat=True))
+        made = PeriodicTask.from_schedule(
+            schedule(1), name=PERIODIC, task=take_census.name, args=[str(SMALL)], description="The demo's own."
+        )
+        made.save()
+        complete = Scan.objects.filter(folder=folder, finished_at__isnull=False).exclude(pk__in=before).order_by("pk")
+        try:
+            while complete.count() < 2:
+                self.pause(*processes)
+        finally:
+            made.delete()
+        return [
+            f"Periodic census at {scan.created_at:%H:%M:%S}: {found.files} files, {found.lines:,} lines"
+            for scan in complete[:2]
+            for found in [census(scan)]
+        ]
 
     def environment(self) -> dict[str, str]:
         """What the processes' environment has beside this one's."""
