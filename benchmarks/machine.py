@@ -16,8 +16,8 @@ from djtasks.outbox import enqueue_many
 
 #: Where the product keeps the sizes of its batches. A name that has moved shows as None, and fails a test.
 SIZES = {
-    "outcomes of one finish": ("djtasks.worker.completer", "BATCH_SIZE"),
-    "seconds until a finish": ("djtasks.worker.completer", "BATCH_AGE"),
+    "outcomes of one finish": ("djtasks.worker.flights", "BATCH_SIZE"),
+    "seconds until a finish": ("djtasks.worker.flights", "BATCH_AGE"),
     "messages handed to a child": ("djtasks.worker.pools.base", "HANDED_MOST"),
     "seconds of work handed to a child": ("djtasks.worker.pools.base", "HANDED_SECONDS"),
 }

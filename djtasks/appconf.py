@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 from djtasks.conf import did_you_mean, layers, overlay, reread, settings
 from djtasks.conf.options import FIELDS, KINDS
 from djtasks.exceptions import ImproperlyConfigured
+from djtasks.masking import MASK
 
 
 class Conf:
@@ -73,17 +74,30 @@ class Conf:
 
     def humanize(self, with_defaults: bool = False) -> str:
         """The settings as lines of text; without `with_defaults`, those that are not at their defaults."""
-        shown = []
-        for name in KINDS:
-            field, value = FIELDS[name], getattr(settings, name)
-            default = field.default_factory() if callable(field.default_factory) else field.default
-            if with_defaults or value != default:
-                shown.append(f"{name.lower()}: {'********' if _secret(name) else repr(value)}")
-        return "\n".join(shown)
+        found = table(with_defaults)
+        return "\n".join(f"{name}: {MASK if value is MASK else repr(value)}" for name, value in found.items())
+
+
+def table(with_defaults: bool = False) -> dict[str, Any]:
+    """The settings by Celery's names, without secrets; without `with_defaults`, those that are not at their defaults."""
+    found = {}
+    for name in KINDS:
+        field, value = FIELDS[name], getattr(settings, name)
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if with_defaults or value != default:
+            found[name.lower()] = MASK if _secret(name) else _without_secrets(value)
+    return found
 
 
 def _secret(name: str) -> bool:
-    return any(word in name for word in ("SECRET", "PASSWORD", "TOKEN", "_KEY"))
+    return any(word in name.upper() for word in ("SECRET", "PASSWORD", "TOKEN", "_KEY"))
+
+
+def _without_secrets(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    hide = {key for key in value if isinstance(key, str) and _secret(key)}
+    return {key: MASK if key in hide else _without_secrets(each) for key, each in value.items()}
 
 
 def _name(key: str) -> str | None:

@@ -6,7 +6,6 @@ to be enqueued, for one that comes back as a retry, and across restarts, until R
 
 import random
 import signal as signals_of_os
-import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -14,15 +13,15 @@ import psycopg
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from djtasks import ending, ratelimits, result_actions, stamps, tracer
-from djtasks.calls import check_limit
+from djtasks import broadcasting, commanding, ending, result_actions, stamps, tracer
+from djtasks.broadcasting import Replies, check_options, who
 from djtasks.conf import settings
 from djtasks.db import claims, notify, workers
-from djtasks.db import control as commands
 from djtasks.db.connections import CONFLICTS, borrow, open_private
 from djtasks.db.drain import Lent
 from djtasks.exceptions import TaskRevokedError, safe_repr
 from djtasks.ids import as_task_id
+from djtasks.inspecting import Inspect
 from djtasks.messages import Claimed, Outcome
 from djtasks.requeue import requeue
 from djtasks.revoking import NOTED, PENDING, RUNNING, SIGNALLED, TRIES, Order
@@ -31,11 +30,9 @@ from djtasks.states import IGNORED
 
 #: What the headers say of a call that has a place in a workflow.
 _IN_WORKFLOW = ('"chain"', '"group"')
-#: How often replies are looked for, in seconds.
-LOOK_EVERY = 0.02
 TERM = "SIGTERM"
-#: Options of Celery's that mean nothing here.
-_IGNORED = frozenset({"connection", "channel", "callback", "timeout", "limit", "pattern", "matcher", "producer"})
+#: What is said of replies, which here come at once.
+_OF_REPLIES = frozenset({"callback", "timeout", "limit", "pattern", "matcher"})
 
 
 class Revoked(dict[str, str]):
@@ -78,12 +75,6 @@ def _named(ids: Any) -> dict[str, str]:
         text = getattr(each, "id", each)
         found[as_task_id(text)] = str(text)
     return found
-
-
-def _check(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that there is not; what is only a message broker's means nothing."""
-    if unknown := options.keys() - _IGNORED:
-        raise TypeError(f"there is no option {', '.join(sorted(map(repr, unknown)))} here")
 
 
 def _open_transaction() -> BaseDatabaseWrapper | None:
@@ -129,11 +120,11 @@ def revoke(
     Revocations hold for all workers, so `destination` only chooses whose replies are shown. `by` is shown in the admin.
     Raises TypeError and ValueError for a malformed id or an unknown signal.
     """
-    _check(options)
+    check_options({name: value for name, value in options.items() if name not in _OF_REPLIES})
     signum = signal_number(signal)
     names = _named(task_id)
     ids, roots = ((), list(names)) if workflow else (list(names), ())
-    order = Order(ids, roots, [], bool(terminate), signum, by)
+    order = Order(ids, roots, [], bool(terminate), signum, by or who())
     said = _revoke(order, names, immediately) if names else Revoked()
     return _replies(said, terminate, destination) if reply else said
 
@@ -153,14 +144,15 @@ def revoke_by_stamped_headers(
     *,
     immediately: bool = False,
     reply: bool = False,
+    by: str = "",
     **options: Any,
 ) -> Any:
     """Let tasks not run that have one of these stamps: `{name: value or values}`, or a list of `"name=value"`.
 
     It holds for tasks that come later, too. Returns a `Revoked` of the tasks that are there now. Raises as `revoke`.
     """
-    _check(options)
-    order = Order((), (), stamps.wanted(headers), bool(terminate), signal_number(signal))
+    check_options({name: value for name, value in options.items() if name not in _OF_REPLIES})
+    order = Order((), (), stamps.wanted(headers), bool(terminate), signal_number(signal), by or who())
     said = _revoke(order, {}, immediately)
     if not reply:
         return said
@@ -227,72 +219,19 @@ def _purged(message: Claimed) -> Outcome:
     return tracer.failure(message, TaskRevokedError("purged"))
 
 
-# -- commands -----------------------------------------------------------------------------------------------------
-
-Replies = list[dict[str, dict[str, Any]]]
-
-
 def broadcast(
     command: str,
     arguments: Mapping[str, Any] | None = None,
     destination: Collection[str] | None = None,
     reply: bool = False,
-    timeout: float = 1.0,
-    limit: int | None = None,
-    *,
-    by: str = "",
     **options: Any,
 ) -> Replies | None:
-    """Tell workers something, all or those of these names; at once, whatever transaction is open here.
-
-    With `reply` waits until all that live have answered, or `limit` of them, `timeout` seconds at the most; returns
-    `[{node: answer}]`. `by` is shown in the admin, where a command can be read for COMMAND_EXPIRES.
-    """
-    _check(options)
-    if isinstance(destination, str):
-        raise TypeError("destination must be a list of the names of nodes, not a text")
-    with open_private("control") as conn:
-        number = commands.send(conn, command, arguments or {}, destination, seconds=max(30.0, timeout), by=by)
-        asked = len(set(commands.ring(conn, destination, settings.WORKER_DEAD_AFTER)))
-        if not reply:
-            return None
-        deadline = time.monotonic() + timeout
-        while True:
-            answers = commands.replies(conn, number)
-            if len(answers) >= (asked if limit is None else min(asked, limit)) or time.monotonic() >= deadline:
-                return [{worker: body} for worker, body in answers]
-            time.sleep(LOOK_EVERY)
-
-
-def ping(destination: Collection[str] | None = None, timeout: float = 1.0, **options: Any) -> Replies:
-    """Which workers are there: `[{node: {"ok": "pong"}}]`."""
-    return broadcast("ping", None, destination, reply=True, timeout=timeout, **options) or []
-
-
-def rate_limit(
-    task_name: str, rate_limit: str | float | None, destination: Collection[str] | None = None, **options: Any
-) -> Replies | None:
-    """Let workers start no more than so many of a task's runs, "10/m" say, until they end; 0 or None: any number.
-
-    Raises ValueError for a rate that cannot be read.
-    """
-    ratelimits.parse(rate_limit)
-    return broadcast("rate_limit", {"task_name": task_name, "rate_limit": rate_limit}, destination, **options)
-
-
-def time_limit(
-    task_name: str,
-    soft: float | None = None,
-    hard: float | None = None,
-    destination: Collection[str] | None = None,
-    **options: Any,
-) -> Replies | None:
-    """Set a task's own time limits, in seconds, in workers until they end; None: the worker's. Raises ValueError."""
-    check_limit(soft, "soft")
-    check_limit(hard, "hard")
-    if soft is not None and hard is not None and soft > hard:
-        raise ValueError(f"soft ({soft}) must not be above hard ({hard})")
-    return broadcast("time_limit", {"task_name": task_name, "soft": soft, "hard": hard}, destination, **options)
+    """As `djtasks.broadcasting.broadcast`; what a revocation would do is done here, and not by a worker."""
+    here = {"revoke": revoke, "terminate": terminate, "revoke_by_stamped_headers": revoke_by_stamped_headers}
+    if command in here:
+        said = here[command](**dict(arguments or {}), destination=destination, reply=reply, **options)
+        return said if reply else None
+    return broadcasting.broadcast(command, arguments, destination, reply, **options)
 
 
 class Control:
@@ -301,13 +240,25 @@ class Control:
     revoke = staticmethod(revoke)
     terminate = staticmethod(terminate)
     revoke_by_stamped_headers = staticmethod(revoke_by_stamped_headers)
-    rate_limit = staticmethod(rate_limit)
-    time_limit = staticmethod(time_limit)
     requeue = staticmethod(requeue)
     purge = staticmethod(purge)
     discard_all = staticmethod(purge)
     broadcast = staticmethod(broadcast)
-    ping = staticmethod(ping)
+    inspect = Inspect
+    ping = staticmethod(commanding.ping)
+    rate_limit = staticmethod(commanding.rate_limit)
+    time_limit = staticmethod(commanding.time_limit)
+    add_consumer = staticmethod(commanding.add_consumer)
+    cancel_consumer = staticmethod(commanding.cancel_consumer)
+    enable_events = staticmethod(commanding.enable_events)
+    disable_events = staticmethod(commanding.disable_events)
+    pool_grow = staticmethod(commanding.pool_grow)
+    pool_shrink = staticmethod(commanding.pool_shrink)
+    pool_restart = staticmethod(commanding.pool_restart)
+    autoscale = staticmethod(commanding.autoscale)
+    shutdown = staticmethod(commanding.shutdown)
+    heartbeat = staticmethod(commanding.heartbeat)
+    election = staticmethod(commanding.election)
 
 
 result_actions.hand_over(revoke, revoke_by_stamped_headers)

@@ -5,7 +5,7 @@ fence. What belongs to an end (the result, what follows it, the part of a chord,
 same transaction.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from djtasks.states import IGNORED, REVOKED
 
 #: Where the body of a message stands, in what travels as a tuple.
 _BODY = Message._fields.index("body")
+#: One statement carries about so much at the most: PostgreSQL takes one of 1 GB.
+_STATEMENT_BYTES = 64_000_000
 
 
 class Ended(NamedTuple):
@@ -158,7 +160,7 @@ def _close(conn: Connection, complete: Sequence[Complete]) -> Sequel:
 
 def _write(conn: Connection, successors: Sequence[Message]) -> set[str]:
     if not any(message.unique_key is not None for message in successors):
-        return messages.enqueue(conn, successors)
+        return {written for part in _slices(successors) for written in messages.enqueue(conn, part)}
     # There is nobody to raise anything to.
     willing = [
         message._replace(on_conflict=RETURN) if message.on_conflict == RAISE else message for message in successors
@@ -167,6 +169,18 @@ def _write(conn: Connection, successors: Sequence[Message]) -> set[str]:
     for write in _unique_writers:
         written |= write(conn, willing)
     return written
+
+
+def _slices(successors: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """Parts that fit into a statement each: a task may be followed by a group of very many."""
+    start = size = 0
+    for number, message in enumerate(successors):
+        size += len(message.body) + len(message.headers or "")
+        if size >= _STATEMENT_BYTES:
+            yield successors[start : number + 1]
+            start, size = number + 1, 0
+    if start < len(successors):
+        yield successors[start:]
 
 
 def tell(conn: Connection, done: Ended, but: int = 0) -> None:

@@ -9,7 +9,7 @@ from djtasks.conf import settings
 from djtasks.db import groups
 from djtasks.db.connections import borrow
 from djtasks.db.families import Relation
-from djtasks.exceptions import safe_repr
+from djtasks.exceptions import ChordError, safe_repr
 from djtasks.ids import as_task_id
 from djtasks.result import AsyncResult
 from djtasks.result_lists import Results
@@ -55,6 +55,26 @@ class GroupResult(ResultSet):
         return (self.id, parent), [each.as_tuple() for each in self.results]
 
     __json__ = as_tuple
+
+    def get(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """As `ResultSet.get`; members that are the body of a chord have failed for what the group came after."""
+        try:
+            return super().get(*args, **kwargs)
+        except ChordError:
+            if kwargs.get("follow_parents", True):
+                self._throw_for_parents()
+            raise
+
+    join = get
+    join_native = get
+
+    def _throw_for_parents(self) -> None:
+        parents, result = [], self.parent
+        while result is not None:
+            parents.append(result)
+            result = result.parent
+        for each in reversed(parents):
+            each.maybe_throw()
 
     # -- saving -------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,22 @@ from typing import Any
 from djtasks.compression import canonical, compress, decompress
 from djtasks.conf import settings
 from djtasks.current import hider
-from djtasks.exceptions import DjtasksError, ImproperlyConfigured, InvalidTaskError, PayloadTooLarge, safe_repr
+from djtasks.exceptions import (
+    DjtasksError,
+    ImproperlyConfigured,
+    InvalidTaskError,
+    PayloadTooLarge,
+    SecurityError,
+    safe_repr,
+)
 from djtasks.messages import Claimed
 from djtasks.serializers import accepts, auth, certificates, dumps, loads
 from djtasks.serializers.exceptions import encode_exception, exception_from_data
 
 logger = logging.getLogger("djtasks")
 
+#: What is signed of a chord is no call of a task of this name.
+_BODY = "the body of a chord"
 #: Content type, content encoding ("" for no compression), body.
 Payload = tuple[str, str, bytes]
 
@@ -107,6 +116,32 @@ def is_genuine(message: Claimed) -> bool:
     except (DjtasksError, MemoryError):
         return False
     return True
+
+
+def pack_body(chord: str, name: str, text: str) -> str:
+    """The signature of a chord's body, of the task `name`, as the chord's row carries it.
+
+    That is JSON. Where calls are signed, it is signed too. Raises ImproperlyConfigured, SecurityError.
+    """
+    if settings.TASK_SERIALIZER not in auth.NAMES:
+        return text
+    sealed = auth.seal(auth.Call(chord, _BODY, None), "application/json", text.encode())
+    return json.dumps({"signed": sealed.decode(), "task": name})
+
+
+def unpack_body(chord: str, text: str) -> str:
+    """The signature of a chord's body, as JSON.
+
+    Raises DecodeError, SecurityError when it is not signed as it has to be.
+    """
+    known = not auth.NAMES.isdisjoint(settings.ACCEPT_CONTENT)
+    if text.startswith('{"signed":'):
+        sealed = headers_of(text).get("signed", "").encode()
+        call = auth.Call(chord, _BODY, None)
+        return (auth.unseal(call, sealed) if known else auth.peek(sealed))[1].decode()
+    if known and not accepts(settings.ACCEPT_CONTENT, "application/json"):
+        raise SecurityError("the body of the chord is not signed, and only signed calls are accepted here")
+    return text
 
 
 def headers_of(text: str | None) -> dict[str, Any]:

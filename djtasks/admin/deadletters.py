@@ -3,10 +3,9 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 
 from djtasks.admin.filters import EndedFilter, NameFilter, PeriodicFilter, QueueFilter, ReasonFilter, WorkerFilter
-from djtasks.admin.links import url_of
 from djtasks.admin.results import ResultAdmin
 from djtasks.db.pages import DEAD
 from djtasks.models import DeadLetter, Result
@@ -41,12 +40,6 @@ class DeadLetterAdmin(ResultAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         user: Any = request.user
         return bool(user.has_perm("djtasks.view_result") or user.has_perm("djtasks.change_result"))
-
-    def history_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """What was done to a result is the result's history."""
-        return HttpResponseRedirect(url_of(self.admin_site, Result, "history", object_id))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).filter(dead__isnull=False)

@@ -15,16 +15,21 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.views.main import PAGE_VAR
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import BadRequest
+from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
+from djtasks.admin.links import as_uuid
 from djtasks.admin.lists import instance
 from djtasks.db import pages
 from djtasks.db.connections import borrow
 from djtasks.db.pages import Row
+from djtasks.models import Message, Result
 
 #: So many of all that a list finds are taken in one request, and looked for so long.
 MOST = 10_000
@@ -81,6 +86,23 @@ class Doing(admin.ModelAdmin):  # type: ignore[type-arg] # generic in the stubs 
         except ValueError as error:
             raise BadRequest("a selected row is not the id of a task") from error
         return super().response_action(request, queryset, *args, **kwargs)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """What was done to a task, while it was a message and since it is a result."""
+        task_id = str(as_uuid(object_id))
+        types = ContentType.objects.get_for_models(Message, Result).values()
+        kept = LogEntry.objects.filter(object_id=task_id, content_type__in=list(types))
+        pages_of = Paginator(kept.select_related().order_by("action_time"), 100)
+        page = pages_of.get_page(request.GET.get(PAGE_VAR, 1))
+        shown = {
+            "action_list": page,
+            "page_range": pages_of.get_elided_page_range(page.number),
+            "pagination_required": pages_of.num_pages > 1,
+        }
+        found: HttpResponse = super().history_view(request, object_id, {**shown, **(extra_context or {})})
+        return found
 
     def ask_or_do(self, request: HttpRequest, deed: Deed) -> TemplateResponse | None:
         """The question, or, once it is answered with yes, the deed."""

@@ -38,7 +38,7 @@ def workflow_of(request: HttpRequest, site: AdminSite, task_id: UUID) -> str:
         roots = {each.root_id or each.id for each in found}
         groups = {each.group_id for each in found if each.group_id is not None}
         chords = families.open_chords(conn, sorted(roots), sorted(groups), TASKS_MAX)
-    if len(found) < 2 and not chords:
+    if len(found) < 2 and not chords and not any(each.group_id for each in found):
         return "-"
     more = ""
     if len(found) > TASKS_MAX:

@@ -63,8 +63,7 @@ class chord(Composite):
         header = part_of(d, "header")
         said_of_both = {key: value for key, value in d["kwargs"].items() if key not in ("header", "body")}
         made = cls((), d["kwargs"].get("body"), kwargs=said_of_both)
-        # A frozen one has a group there, with an id.
-        made.tasks = signature_of(header) if isinstance(header, dict) and header.get("options") else _members(header)
+        made.tasks = _members(header)
         return made._said_by(d)
 
     # -- sending ------------------------------------------------------------------------------------------------------
@@ -263,9 +262,11 @@ def _take_body_links(body: Any, options: dict[str, Any]) -> None:
 
 
 def _members(header: Any) -> Any:
-    """The tasks of a header: of a group or a chain its own, of all else copies."""
+    """The tasks of a header: of a group or a chain its own, of all else copies. A group with options stays one."""
     if isinstance(header, dict):
         header = signature_of(header)
+        if isinstance(header, group) and header["options"]:
+            return header
         return header.tasks if isinstance(header, group | TYPES["chain"]) else [header]
     made = members_of(header)
     if isinstance(made, Lazy):

@@ -17,8 +17,8 @@ from djtasks.conf import settings
 from djtasks.db.chords import Cause, Complete, Ended
 from djtasks.ending import Sequel
 from djtasks.exceptions import FATAL, ChordError, DjtasksError, safe_repr
-from djtasks.messages import Chord, Message
-from djtasks.payload import pack_exception, unpack_exception, unpack_value
+from djtasks.messages import Chord, Fallen, Message
+from djtasks.payload import pack_exception, unpack_body, unpack_exception, unpack_value
 from djtasks.serializers import loads
 from djtasks.serializers.json import loads as read_json
 from djtasks.states import FAILURE
@@ -37,19 +37,30 @@ def close(chord: Complete, parts: Sequence[Ended]) -> Sequel:
 def _close_outside(chord: Complete, parts: Sequence[Ended]) -> Sequel:
     current.leave()
     try:
-        body: Node = read_json(chord.body.encode())
-    except Exception as error:
-        logger.error("The body of chord %s cannot be read: %s", chord.id, safe_repr(error))
-        return Sequel()
-    try:
-        if chord.failed is not None:
-            return _failed(chord, body, next(part for part in parts if part.part == chord.failed))
-        return _sent(chord, body, parts)
+        body: Node = read_json(unpack_body(chord.id, chord.body).encode())
+        try:
+            if chord.failed is not None:
+                return _failed(chord, body, next(part for part in parts if part.part == chord.failed))
+            return _sent(chord, body, parts)
+        except FATAL:
+            raise
+        except BaseException as error:
+            logger.error("The body of chord %s could not be sent: %s", chord.id, safe_repr(error), exc_info=True)
+            return _fallen(chord, body, error)
     except FATAL:
         raise
     except BaseException as error:
-        logger.error("The body of chord %s could not be sent: %s", chord.id, safe_repr(error), exc_info=True)
-        return _fallen(chord, body, error)
+        logger.error("The body of chord %s cannot be read: %s", chord.id, safe_repr(error))
+        return _unread(chord, error)
+
+
+def _unread(chord: Complete, error: BaseException) -> Sequel:
+    """All that is known of the body is its id."""
+    if chord.body_id is None:
+        return Sequel()
+    content_type, encoding, result = pack_exception(error)
+    cause = Cause(FAILURE.value, result, content_type, encoding)
+    return Sequel((), (), [(cause, [Fallen(chord.body_id, "celery.chord", root_id=chord.root_id)])])
 
 
 def _sent(chord: Complete, body: Node, parts: Sequence[Ended]) -> Sequel:

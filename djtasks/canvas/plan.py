@@ -11,9 +11,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from djtasks.canvas.signature import Signature
-from djtasks.canvas.trees import CHAIN, CHORD, GROUP, LINKS, OWN, Node, chain_of, kind_of, link, place, terminals, thaw
+from djtasks.canvas.trees import (
+    CHAIN,
+    CHORD,
+    GROUP,
+    LINKS,
+    OWN,
+    Leaf,
+    Node,
+    calls_of,
+    chain_of,
+    kind_of,
+    link,
+    link_body,
+    place,
+    terminals,
+    thaw,
+)
 from djtasks.ids import as_task_id
 from djtasks.messages import Chord
+from djtasks.payload import pack_body
 from djtasks.registry import tasks
 from djtasks.serializers import dumps
 from djtasks.steps import Steps, opened, raw
@@ -133,7 +150,10 @@ class Plan:
         for member in group["kwargs"]["tasks"]:
             # Where nothing came before, each member is a beginning.
             own = scope if scope.root is not None else Scope(None, scope.parent)
-            yield from self._steps([member], args, kwargs, said, own)
+            if type(member) is Leaf:
+                yield _call(member, args, kwargs, said, (), own)
+            else:
+                yield from self._steps([member], args, kwargs, said, own)
 
     def _chord(
         self,
@@ -151,7 +171,10 @@ class Plan:
         self.open += 1
         for member in header["kwargs"]["tasks"]:
             number = place(member, chord, number)
-            yield from self._steps([member], args, kwargs, said, scope)
+            if type(member) is Leaf:
+                yield _call(member, args, kwargs, said, (), scope)
+            else:
+                yield from self._steps([member], args, kwargs, said, scope)
         self.open -= 1
         _options_of(body, {"group_id": name}, beneath=True)
         if number == 0:
@@ -161,24 +184,34 @@ class Plan:
             body["options"]["parent_id"] = scope.parent
         if self.hooked:
             _hook(body, self.hooked)
-        self.chords.append(Chord(chord, number, _text(body), _id_of(body), as_task_id(scope.root or name)))
+        self.chords.append(
+            Chord(
+                chord, number, pack_body(chord, body["task"], _text(body)), _id_of(body), as_task_id(scope.root or name)
+            )
+        )
 
 
 _NO_LINKS = (
-    "Cannot add link to group: use a chord",
-    "Cannot add link_error to group: do that on individual tasks",
+    "a group cannot have a link: make it a chord, group | task",
+    "a group cannot have a link_error: call group.link_error(), or link it to its tasks",
 )
 
 
 def _call(
     leaf: Node, args: Sequence[Any], kwargs: Mapping[str, Any], said: Options, behind: Sequence[Node], scope: Scope
 ) -> Call:
-    if "task_id" in said:
-        said = _without(said, ("task_id",))
-    args, kwargs, options = Signature._merge(cast(Signature, leaf), args, kwargs, cast(dict[str, Any], said))
+    if said or args or kwargs:
+        if "task_id" in said:
+            said = _without(said, ("task_id",))
+        args, kwargs, options = Signature._merge(cast(Signature, leaf), args, kwargs, cast(dict[str, Any], said))
+    else:
+        args, kwargs, options = leaf["args"], leaf["kwargs"], dict(leaf["options"])
     own = options["task_id"]
     if behind:
         # What the call says itself comes before what stands behind it.
+        for step in behind:
+            if not isinstance(step, str):
+                _dump_models(step)
         options["chain"] = Steps([*reversed(behind), *raw(options.get("chain") or ())])
     if scope.root is None:
         scope.root = str(own)
@@ -200,7 +233,7 @@ def _arguments(node: Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tu
 
 def _link(body: Node, said: Options) -> None:
     for key in LINKS:
-        link(body, key, said.get(key))
+        link_body(body, key, said.get(key))
 
 
 def _options_of(node: Node, options: Options, *, beneath: bool = False) -> None:
@@ -244,7 +277,20 @@ def _id_of(body: Node) -> str | None:
     return as_task_id(body["options"]["task_id"])
 
 
+def _dump_models(node: Node) -> None:
+    """Put dicts in the place of models among the arguments of what waits, for tasks that make models of them again."""
+    for call in calls_of(node):
+        task = tasks.get(call["task"])
+        if task is None or not task.dumps_models:
+            continue
+        # What it waits for comes before its own arguments.
+        before = () if call.get("immutable") else (None,)
+        args, kwargs = task.dump_arguments((*before, *call["args"]), call["kwargs"], "json")
+        call["args"], call["kwargs"] = args[len(before) :], kwargs
+
+
 def _text(node: Node) -> str:
+    _dump_models(node)
     return dumps(node, "json")[1].decode()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from djtasks.canvas.trees import CHAIN, CHORD, Leaf, Node, kind_of
 from djtasks.group_result import GroupResult
+from djtasks.publisher import is_ignored
 from djtasks.registry import tasks
 from djtasks.result import AsyncResult
 from djtasks.result_lists import Results
@@ -21,6 +22,7 @@ def result_of(node: Node, parent: Any = None) -> Any:
         task = tasks.get(node["task"])
         result: Any = (AsyncResult if task is None else task.AsyncResult)(node["options"]["task_id"])
         result.parent = parent
+        result.ignored = is_ignored(node["options"].get("ignore_result"), task)
         return result
     if kind == CHAIN:
         result = None
@@ -35,33 +37,41 @@ def result_of(node: Node, parent: Any = None) -> Any:
 class Members:
     """The results of members that are made one by one: 16 bytes each, as long as they are single calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignore_result: bool | None = None) -> None:
+        """`ignore_result` is what is said of all of them."""
+        self._said = ignore_result
         self._ids = bytearray()
+        #: Whether nobody keeps what those return.
+        self._ignored: bool | None = None
         self._results: list[Any] | None = None
 
     def note(self, members: Iterator[Node]) -> Iterator[Node]:
         """The members, each of which is noted when it is asked for."""
         for member in members:
             if self._results is None and (type(member) is not Leaf or not self._is_short(member)):
-                self._results = list(Results(self._ids))
+                self._results = list(Results(self._ids, bool(self._ignored)))
             if self._results is None:
                 self._ids.extend(bytes.fromhex(member["options"]["task_id"].replace("-", "")))
             else:
-                self._results.append(result_of(member))
+                result = result_of(member)
+                if self._said is not None and isinstance(result, AsyncResult):
+                    result.ignored = bool(self._said)
+                self._results.append(result)
             yield member
 
     def _is_short(self, member: Node) -> bool:
+        said = member["options"].get("ignore_result") if self._said is None else self._said
+        ignored = is_ignored(said, tasks.get(member["task"]))
+        if self._ignored is None:
+            self._ignored = ignored
+        if ignored is not self._ignored:
+            return False
         own = member["options"]["task_id"]
         return isinstance(own, str) and len(own) == 36 and own.count("-") == 4 and _is_hex(own)
 
-    def results(self, ignored: bool) -> Any:
+    def results(self) -> Any:
         """The results of all of them."""
-        if self._results is None:
-            return Results(self._ids, ignored)
-        for each in self._results:
-            if ignored and isinstance(each, AsyncResult):
-                each.ignored = True
-        return self._results
+        return Results(self._ids, bool(self._ignored)) if self._results is None else self._results
 
 
 def _is_hex(text: str) -> bool:

@@ -34,12 +34,12 @@ def send(signature: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str,
     if frame is not None:
         root = root or frame.request.root_id or frame.request.id
         parent = parent or frame.request.id
-    noted = _note_members(tree)
+    noted = _note_members(tree, options.get("ignore_result"))
     plan = Plan(tree, args, kwargs, options, root=root, parent=parent)
     first = next(plan.calls, None)
     task = None if first is None else first.task
     ignored = publisher.is_ignored(options.get("ignore_result"), task)
-    result = None if noted is not None else _result_of(tree, ignored)
+    result = None if noted is not None else _result_of(tree)
     posting = Posting(
         anew,
         ignored,
@@ -51,7 +51,7 @@ def send(signature: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str,
     with publisher.all_or_none(mode, using):
         outbox.enqueue_parts(_parts(plan, first), mode=mode, using=using, posting=posting)
     if noted is not None:
-        result = _result_of(tree, ignored, noted)
+        result = _result_of(tree, noted)
     if result is not None and frame is not None and options.get("add_to_parent") is not False:
         publisher.add_to_parent(frame, result)
     return result
@@ -94,24 +94,24 @@ def _named(signature: Mapping[str, Any], task_id: Any) -> Mapping[str, Any]:
     return {**signature, "options": options, "kwargs": {**inner, "tasks": tasks}}
 
 
-def _note_members(tree: Node) -> Members | None:
+def _note_members(tree: Node, ignore_result: bool | None) -> Members | None:
     """What notes the members of a group, or of a chord's header, while they are made."""
     kind = kind_of(tree)
     if kind is None or kind == CHAIN:
         return None
     group = tree["kwargs"]["header"] if kind == CHORD else tree
-    noted = Members()
+    noted = Members(ignore_result)
     group["kwargs"]["tasks"] = noted.note(group["kwargs"]["tasks"])
     return noted
 
 
-def _result_of(tree: Node, ignored: bool, noted: Members | None = None) -> Any:
+def _result_of(tree: Node, noted: Members | None = None) -> Any:
     if noted is not None:
         chord = kind_of(tree) == CHORD
         group = tree["kwargs"]["header"] if chord else tree
         group["kwargs"]["tasks"] = ()
         whole = result_of(group)
-        whole.results = noted.results(ignored)
+        whole.results = noted.results()
         return result_of(tree["kwargs"]["body"], whole) if chord else whole
     return result_of(tree)
 

@@ -30,6 +30,9 @@ class Leaf(dict[str, Any]):
     _type: Any
 
 
+_LEAF: Node = {"task": None, "args": (), "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
+
+
 def kind_of(node: Mapping[str, Any]) -> str | None:
     """chain, group or chord; None for the call of a task."""
     kind = node.get("subtask_type")
@@ -53,7 +56,8 @@ def thaw(given: Any, level: int = 0, *, lazy: bool = False) -> Node:
     kind = kind_of(given)
     options = {**(given.get("options") or {})}
     if kind is None:
-        leaf = Leaf(given)
+        leaf = Leaf(_LEAF)
+        leaf.update(given)
         leaf["options"] = options
         leaf._type = getattr(given, "_type", None)
         if options.get("task_id") is None:
@@ -71,7 +75,7 @@ def thaw(given: Any, level: int = 0, *, lazy: bool = False) -> Node:
         if inner.get("body") is not None:
             inner["body"] = thaw(inner["body"], level + 1)
             for key in LINKS:
-                link(inner["body"], key, node["options"].pop(key, None))
+                link_body(inner["body"], key, node["options"].pop(key, None))
     return node
 
 
@@ -163,12 +167,22 @@ def link(node: Node, key: str, more: Any) -> None:
         node["options"][key] = [*own, *(each for each in new if each not in own)]
     elif kind == CHORD:
         if inner.get("body") is not None:
-            link(inner["body"], key, more)
-    elif key == "link_error":
+            link_body(inner["body"], key, more)
+    elif kind == CHAIN and key == "link":
+        for each in inner["tasks"][-1:]:
+            link(each, key, more)
+    else:
         for each in inner["tasks"]:
             link(each, key, more)
-    elif inner["tasks"]:
-        link(inner["tasks"][-1 if kind == CHAIN else 0], key, more)
+
+
+def link_body(body: Node, key: str, more: Any) -> None:
+    """Link what is to follow a chord to its body; of a group to the first member, and without what that returns."""
+    if not more or key != "link" or kind_of(body) != GROUP:
+        link(body, key, more)
+        return
+    for first in body["kwargs"]["tasks"][:1]:
+        link(first, key, [{**each, "immutable": True} for each in (more if isinstance(more, list | tuple) else [more])])
 
 
 def terminals(node: Mapping[str, Any]) -> Iterator[Any]:
@@ -203,13 +217,16 @@ def size(node: Mapping[str, Any]) -> int:
 
 def place(node: Mapping[str, Any], chord: str, number: int) -> int:
     """Make a tree part `number` of a chord, and the parts after it; returns the next number. Changes the tree."""
+    if type(node) is Leaf:
+        node["options"]["chord"], node["options"]["part"] = chord, number
+        return number + 1
     for terminal in terminals(node):
         terminal["options"]["chord"], terminal["options"]["part"] = chord, number
         number += 1
     return number
 
 
-def calls_of(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def calls_of(node: Mapping[str, Any]) -> Iterator[Any]:
     """All calls of a tree, in their order."""
     kind = kind_of(node)
     if kind is None:

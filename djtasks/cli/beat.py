@@ -103,10 +103,10 @@ def _explain(given: Mapping[str, Any]) -> None:
     """Say of Celery's options that mean nothing here why they do not."""
     if given.get("schedule"):
         logger.info("--schedule does nothing: when what has run is in the database, and every beat knows it")
-    if given.get("scheduler"):
+    if scheduler := given.get("scheduler") or settings.BEAT_SCHEDULER:
         logger.info(
             "--scheduler %s does nothing: schedules are rows of the database, as with django-celery-beat's scheduler",
-            given["scheduler"],
+            scheduler,
         )
 
 

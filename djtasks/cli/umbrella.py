@@ -1,36 +1,90 @@
-"""`manage.py djtasks VERB`: what is done once or by hand. Each verb is a module of this package."""
+"""`manage.py djtasks VERB`: what is done once or by hand. Each verb is a module of this package, and a line here."""
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn, Protocol
 
-from djtasks.cli import import_beat, import_queue
+from django.core.management.base import CommandError, CommandParser
 
-Say = Callable[[str], Any]
+from djtasks.cli import (
+    call,
+    check,
+    foreign,
+    import_beat,
+    import_queue,
+    listing,
+    logtool,
+    prune,
+    purge,
+    report,
+    requeue,
+    result,
+    shell,
+    upgrade,
+)
+from djtasks.cli.exits import EX_USAGE
+from djtasks.cli.output import Say
 
 
-class Verb(NamedTuple):
-    """One sub-command."""
+class Verb(Protocol):
+    """A module that is a sub-command."""
 
-    help: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    #: Does it, telling lines; returns an exit code. Raises ImproperlyConfigured for what it cannot be asked.
-    run: Callable[[Mapping[str, Any], Say], int]
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
+        """Its own options."""
+
+    def run(self, given: Mapping[str, Any], say: Say, /) -> int:
+        """Do it, telling lines; returns an exit code. Raises ImproperlyConfigured for what it cannot be asked."""
 
 
 VERBS: Mapping[str, Verb] = {
-    "import_celery_beat": Verb(import_beat.HELP, import_beat.add_arguments, import_beat.run),
-    "import_celery_queue": Verb(import_queue.HELP, import_queue.add_arguments, import_queue.run),
+    "call": call,
+    "check": check,
+    "import_celery_beat": import_beat,
+    "import_celery_queue": import_queue,
+    "list": listing,
+    "logtool": logtool,
+    "prune": prune,
+    "purge": purge,
+    "report": report,
+    "requeue": requeue,
+    "result": result,
+    "shell": shell,
+    "upgrade": upgrade,
 }
 
 
+class VerbParser(CommandParser):
+    """A parser whose errors have Celery's exit code."""
+
+    def error(self, message: str) -> NoReturn:
+        """End, saying what was wrong; a CommandError where it is called from Python."""
+        if not self.called_from_command_line:
+            raise CommandError(f"Error: {message}", returncode=EX_USAGE)
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: error: {message}\n")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verbs, each with its own arguments."""
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    """The verbs, each with its own arguments, and Celery's options of all its commands: before the verb or after."""
+    _add_common(parser)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=VerbParser)
     for name, verb in VERBS.items():
-        verb.add_arguments(verbs.add_parser(name, help=verb.help, description=verb.help))
+        # A verb may have an option of the same name that means something.
+        made = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, conflict_handler="resolve")
+        _add_common(made)
+        verb.add_arguments(made)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    foreign.add_app(parser)
+    foreign.add_arguments(parser, foreign.EVERYWHERE)
 
 
 def run(given: Mapping[str, Any], say: Say) -> int:
     """Do what was asked for; returns its exit code. Raises ImproperlyConfigured."""
+    foreign.use_app(given)
+    foreign.explain(given, foreign.EVERYWHERE, lambda text: sys.stderr.write(f"{text}\n"))
     return VERBS[given["verb"]].run(given, say)

@@ -47,6 +47,12 @@ class WorkerSettings:
     WORKER_POLL_INTERVAL: float = option(
         1.0, number(0.01, 3600), "Seconds, at most about, between two looks for work when nothing wakes the worker."
     )
+    WORKER_ENABLE_REMOTE_CONTROL: bool = option(
+        True,
+        FLAG,
+        "Whether a worker obeys commands and answers what it is asked. Revocations hold in any case.",
+        "CELERY_ENABLE_REMOTE_CONTROL",
+    )
 
     # -- e-mails
     TASK_ERROR_EMAILS: bool = option(

@@ -93,15 +93,15 @@ REPLY: LiteralString = """
 """
 
 
-def reply(conn: Connection, command: int, worker: str, body: Mapping[str, Any]) -> None:
-    """Answer a command; to one that is gone nobody listens."""
-    rows(conn, REPLY, {"command": command, "worker": worker, "body": json.dumps(dict(body))})
+def reply(conn: Connection, command: int, worker: str, body: Any) -> None:
+    """Answer a command with what JSON can say; to one that is gone nobody listens."""
+    rows(conn, REPLY, {"command": command, "worker": worker, "body": json.dumps(body)})
 
 
 REPLIES: LiteralString = "SELECT worker, body FROM djtasks_reply WHERE command_id = %(command)s ORDER BY id"
 
 
-def replies(conn: Connection, command: int) -> list[tuple[str, dict[str, Any]]]:
+def replies(conn: Connection, command: int) -> list[tuple[str, Any]]:
     """What workers have answered so far."""
     return [(row[0], row[1]) for row in rows(conn, REPLIES, {"command": command})]
 
@@ -110,7 +110,7 @@ PRUNE: LiteralString = """
     WITH old AS (
         SELECT id FROM djtasks_command
         WHERE expires < statement_timestamp() - interval '1 minute'
-            AND (name = 'ping' OR expires < statement_timestamp() - %(keep)s * interval '1 second')
+            AND (name = ANY (%(reading)s::text[]) OR expires < statement_timestamp() - %(keep)s * interval '1 second')
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     ), answers AS (
@@ -120,9 +120,10 @@ PRUNE: LiteralString = """
 """
 
 
-def prune(conn: Connection, keep: float = 0.0, limit: int = 1000) -> int:
+def prune(conn: Connection, keep: float = 0.0, limit: int = 1000, reading: Collection[str] = ("ping",)) -> int:
     """Forget commands and their answers that have been over for `keep` seconds, and for a minute at least.
 
-    A ping, which changes nothing, is forgotten after a minute. Returns how many commands there were, `limit` at most.
+    Those of `reading`, which change nothing, are forgotten after a minute. Returns how many commands there were,
+    `limit` at most.
     """
-    return len(rows(conn, PRUNE, {"keep": keep, "limit": limit}))
+    return len(rows(conn, PRUNE, {"keep": keep, "limit": limit, "reading": list(reading)}))

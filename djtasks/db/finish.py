@@ -136,7 +136,7 @@ def finish_parts(
     Call it in a transaction, and close those chords in the same one.
     """
     plain = not isinstance(conn, psycopg.Connection)
-    params = _params(owner, outcomes, worker, plain=plain)
+    params = finish_params(owner, outcomes, worker, plain=plain)
     counts = [not outcome.replaced for outcome in sorted(outcomes, key=_by_id)]
     found = rows(conn, FINISH_PARTS, {**params, "counts": counts if plain else Booleans(counts)})
     return {row[0] for row in found if not row[1]}, [row[0] for row in found if row[1]]
@@ -149,11 +149,13 @@ def finish(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: st
     order.
     """
     plain = not isinstance(conn, psycopg.Connection)
-    return {row[0] for row in rows(conn, FINISH, _params(owner, outcomes, worker, plain=plain))}
+    return {row[0] for row in rows(conn, FINISH, finish_params(owner, outcomes, worker, plain=plain))}
 
 
-def _params(owner: int, outcomes: Sequence[Outcome], worker: str | None, *, plain: bool = False) -> dict[str, Any]:
-    """With `plain` as lists, for a cursor of Django's, which does not know binary arrays."""
+def finish_params(
+    owner: int, outcomes: Sequence[Outcome], worker: str | None, *, plain: bool = False
+) -> dict[str, Any]:
+    """The parameters of FINISH; with `plain` as lists, for a cursor of Django's, which does not know binary arrays."""
     ordered = sorted(outcomes, key=_by_id)
     columns = zip(*ordered, strict=True)
     params: dict[str, Any] = {
@@ -180,10 +182,10 @@ def finishing(
     for these the chord's id stands in the answer, with true in the second column.
     """
     if not parts:
-        return Question(_FINISH, _params(owner, outcomes, worker), answered)
+        return Question(_FINISH, finish_params(owner, outcomes, worker), answered)
     ordered = sorted(parts)
     counts = Bigints([parts[chord] for chord in ordered])
-    params = {**_params(owner, outcomes, worker), "chords": Uuids(ordered), "parts": counts}
+    params = {**finish_params(owner, outcomes, worker), "chords": Uuids(ordered), "parts": counts}
     return Question(_FINISH_OPEN, params, answered)
 
 

@@ -63,7 +63,7 @@ RUNS = Region(
     "periodic",
     "periodic >= %(periodic)s AND periodic <= %(periodic)s AND done IS NOT NULL",
     (Column("periodic", "bigint", descending=True), *NEWEST),
-    50_000,
+    5_000,
 )
 
 RUNNING = NOT_ENDED._replace(where="done IS NULL AND periodic = %(periodic)s")

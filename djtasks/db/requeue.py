@@ -82,3 +82,54 @@ HELD: LiteralString = "SELECT id::text, owner IS NOT NULL FROM djtasks_message W
 def waiting(conn: Connection, ids: Sequence[str]) -> dict[str, bool]:
     """Those of these that have not ended, and whether a worker has them."""
     return dict(rows(conn, HELD, {"ids": list(ids)}))
+
+
+class Found(NamedTuple):
+    """A task that has ended, for lists."""
+
+    id: str
+    #: As PostgreSQL writes it.
+    done: str
+    name: str
+    queue: str
+    state: str
+
+
+_FIND: LiteralString = """
+    SELECT id::text, done::text, name, queue, state FROM djtasks_result
+    WHERE kind AND done IS NOT NULL AND (done, id) > (%(done)s::timestamptz, %(id)s::uuid)
+        AND done >= %(since)s::timestamptz AND done < %(until)s::timestamptz
+        AND (%(name)s::text IS NULL OR name = %(name)s) AND (%(queue)s::text IS NULL OR queue = %(queue)s)
+    ORDER BY done, id LIMIT %(limit)s
+"""
+#: Each reads an index of its own, in its order.
+DEAD: LiteralString = _FIND.replace("kind", "dead IS NOT NULL")
+FAILED: LiteralString = _FIND.replace("kind", "state <> 'SUCCESS' AND state = 'FAILURE'")
+_FIRST = ("-infinity", "00000000-0000-0000-0000-000000000000")
+
+
+def find(
+    conn: Connection,
+    query: LiteralString,
+    since: str | None,
+    until: str,
+    name: str | None,
+    queue: str | None,
+    after: Found | None,
+    limit: int,
+) -> list[Found]:
+    """Of what DEAD or FAILED means, those that ended in this time, of this task and queue (None: any); after that one.
+
+    `since` and `until` are times as PostgreSQL reads them.
+    """
+    done, task_id = _FIRST if after is None else (after.done, after.id)
+    params = {"done": done, "id": task_id, "since": since or "-infinity", "until": until}
+    return [Found._make(row) for row in rows(conn, query, {**params, "name": name, "queue": queue, "limit": limit})]
+
+
+NOW: LiteralString = "SELECT statement_timestamp()::text"
+
+
+def now(conn: Connection) -> str:
+    """The database's time, as it writes it."""
+    return str(rows(conn, NOW)[0][0])

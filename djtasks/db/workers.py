@@ -94,6 +94,16 @@ def set_idle(conn: Connection, incarnation: int, idle: bool) -> bool:
     return bool(rows(conn, IDLE, {"incarnation": incarnation, "idle": idle}))
 
 
+QUEUES: LiteralString = """
+    UPDATE djtasks_worker SET queues = %(queues)s::jsonb WHERE incarnation = %(incarnation)s RETURNING incarnation
+"""
+
+
+def set_queues(conn: Connection, incarnation: int, queues: Sequence[str]) -> bool:
+    """Say which queues the worker takes from, so that it is rung for them; False when it has been declared dead."""
+    return bool(rows(conn, QUEUES, {"incarnation": incarnation, "queues": json.dumps(list(queues))}))
+
+
 PEERS: LiteralString = """
     SELECT
         incarnation, name, host, pid, pid_started, boot_id, pid_namespace, process_group,

@@ -18,7 +18,7 @@ from djtasks.db.connections import LOST
 from djtasks.db.pipe import Question
 from djtasks.db.workers import Registration
 from djtasks.keys import definition
-from djtasks.messages import Claimed
+from djtasks.messages import Claimed, Message
 from djtasks.worker.governor import Governor
 from djtasks.worker.identity import new_incarnation
 from djtasks.worker.lanes import Lanes
@@ -66,7 +66,7 @@ class Claimer:
         self._busy_since: float | None = None
         #: A claim has been sent, and its answer is still to come.
         self.in_flight = False
-        self._rerun = rerun_names()
+        self.rerun = rerun_names()
         self.governor = Governor(lambda: self.lanes.open)
         #: When to look which queues are paused, in monotonic seconds.
         self._paused_at = 0.0
@@ -112,6 +112,10 @@ class Claimer:
         self.poll_at = min(self.poll_at, max(self.governor.next_at(), time.monotonic() + SOONEST))
         return found
 
+    def may_start(self, message: Message) -> bool:
+        """Whether a message that nobody had to claim may start: its queue is open here, and its name has no rate."""
+        return message.queue in self.lanes.open and self.governor.rate_of(message.name) is None
+
     def look_at_queues(self, conn: psycopg.Connection) -> None:
         """Learn which queues are paused: nothing is taken from them."""
         self.lanes.pause(queues.paused(conn))
@@ -119,7 +123,7 @@ class Claimer:
 
     def _pull(self, conn: psycopg.Connection, room: int) -> list[Claimed]:
         """What was set aside for its rate, and may start now."""
-        return self.governor.pull(conn, self.state.incarnation, self._number(room), room, self._rerun)
+        return self.governor.pull(conn, self.state.incarnation, self._number(room), room, self.rerun)
 
     def launch(self, room: int, losses: int, claimed: Callable[[list[Claimed]], None]) -> Question | None:
         """A claim like the last one, which was full, to be sent without waiting; None when it is for `claim`."""
@@ -138,7 +142,7 @@ class Claimer:
             self.lanes.scans(),
             room,
             functools.partial(self._landed, self.state.incarnation, room, losses, claimed),
-            rerun=self._rerun,
+            rerun=self.rerun,
             unknown=sorted(self.state.unknown),
         )
 
@@ -173,7 +177,7 @@ class Claimer:
             self._number(room),
             scans,
             room,
-            rerun=self._rerun,
+            rerun=self.rerun,
             unknown=sorted(state.unknown),
         )
         self.lanes.mark(found, positions)

@@ -4,10 +4,8 @@ It keeps what it is given until the database has taken it, however long that tak
 its batch. What the fence refuses is dropped and counted: it has become somebody else's.
 """
 
-import functools
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,38 +13,26 @@ import psycopg
 
 from djtasks import ending
 from djtasks.db import finish, limits, messages, notify, rates, results
-from djtasks.db.connections import LOST
-from djtasks.db.pipe import Question
 from djtasks.exceptions import EncodeError, safe_repr
 from djtasks.keys import definition
 from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.worker.births import Births
+from djtasks.worker.flights import BATCH_AGE, BATCH_SIZE, Flights
 from djtasks.worker.mending import REFUSED, write_each
 from djtasks.worker.state import State
 
 logger = logging.getLogger("djtasks.worker")
 
-#: A batch is written when it has this many outcomes, or when its first one has waited this long (seconds).
-BATCH_SIZE = 200
-BATCH_AGE = 0.005
-#: One statement carries results of about so many bytes at the most: PostgreSQL takes an array of 1 GB.
-BATCH_BYTES = 64_000_000
-
 Failure = Callable[[Claimed, BaseException], Outcome]
 
 
-class Completer:
+class Completer(Flights):
     """Batches what a worker has to say about the messages it holds."""
 
-    def __init__(self, state: State, worker: str, failure: Failure) -> None:
-        self.state = state
-        self.worker = worker
+    def __init__(self, state: State, worker: str, failure: Failure, births: Births | None = None) -> None:
+        super().__init__(state, worker, births)
         #: Makes the outcome of a message whose own outcome cannot be stored.
         self.failure = failure
-        self.outcomes: list[Outcome] = []
-        #: Among the outcomes are dead letters, or some with successors: those are for `flush`.
-        self.special = False
-        #: Among the outcomes are parts of chords.
-        self.parts = False
         #: What has been written with the ends of others, and nobody was rung for yet.
         self._followed: list[ending.Ended] = []
         #: Outcomes of runs that have written their ends themselves.
@@ -62,13 +48,6 @@ class Completer:
         self.rated: list[int] = []
         #: By the key of a limit: the name of a task that may have left a place in it.
         self.freed: dict[str, str] = {}
-        self._since = 0.0
-        #: Outcomes that have been sent, and whose answer is still to come.
-        self.flight: list[Outcome] = []
-        #: The database has refused a batch: look at its outcomes one by one.
-        self.suspicious = False
-        #: The last attempt's answer was lost: its statements may have happened.
-        self.uncertain = False
         #: The last flush has put messages back into lanes.
         self.reopened = False
 
@@ -112,7 +91,7 @@ class Completer:
             self.outcomes.append(outcome)
             # What `is_plain` says, without a call: this is done for every task.
             if outcome.dead is not None or outcome.successors or outcome.fallen:
-                self.special = True
+                self._note(outcome)
             if message.chord is not None:
                 self.parts = True
 
@@ -161,7 +140,7 @@ class Completer:
         """Forget everything: the worker has been declared dead. Returns how many outcomes were dropped."""
         count = len(self.outcomes) + len(self.flight) + len(self.again)
         self.flight = []
-        self.special = self.parts = False
+        self.special = self.parts = self.followed_by = False
         self.then.clear()
         lists = (self.finished, self.outcomes, self.again, self.releases, self.crashes, self.parked, self.rated)
         for each in (*lists, self.progress):
@@ -175,61 +154,6 @@ class Completer:
         for task_id in ids:
             self.state.counters["refused"] += 1
             logger.warning("The outcome of task %s was refused: its message is no longer this worker's", task_id)
-
-    def launch(self) -> list[Question]:
-        """Questions that write the next batch of outcomes, to be sent without waiting; none when it is for `flush`."""
-        if self.flight or self._unusual or self.uncertain or self.suspicious:
-            return []
-        batch = self._batch()
-        try:
-            landed = functools.partial(self._landed, batch)
-            questions = [finish.finishing(self.state.incarnation, batch, self.worker, landed, self._parts_of(batch))]
-        except REFUSED:
-            self.suspicious = True
-            return []
-        if ids := ending.awaited(batch):
-            questions.append(notify.ringing_waiters(ids))
-        self.flight = batch
-        del self.outcomes[: len(batch)]
-        return questions
-
-    def _parts_of(self, batch: list[Outcome]) -> Counter[str] | None:
-        """How many of these are of each chord."""
-        if not self.parts:
-            return None
-        return Counter(chord for outcome in batch if (chord := self._chord_of(outcome)) is not None)
-
-    def _chord_of(self, outcome: Outcome) -> str | None:
-        message = self.state.held.get(outcome.claim)
-        return None if message is None else message.chord
-
-    def _landed(self, batch: list[Outcome], question: Question) -> None:
-        """The answer to a batch is there, or lost."""
-        if batch is not self.flight:
-            # This worker has been declared dead meanwhile.
-            return
-        self.flight = []
-        if self.outcomes:
-            self._since = time.monotonic()
-        if question.error is not None:
-            self._started()
-            self.outcomes[:0] = batch
-            self.uncertain = isinstance(question.error, LOST)
-            self.suspicious = not self.uncertain
-            return
-        found = question.answer()
-        accepted = {row[0] for row in found}
-        if self.parts:
-            batch = self._put_back(batch, {row[0] for row in found if row[1:] == (True,)})
-        self._end(batch, accepted, [outcome for outcome in batch if outcome.id not in accepted])
-
-    def _put_back(self, batch: list[Outcome], complete: set[str]) -> list[Outcome]:
-        """What may complete one of these chords is for `flush`, at once; returns the others."""
-        last = [outcome for outcome in batch if self._chord_of(outcome) in complete]
-        if last:
-            self.outcomes[:0] = last
-            self.special, self._since = True, 0.0
-        return [outcome for outcome in batch if self._chord_of(outcome) not in complete]
 
     def _end(self, ends: list[Outcome], accepted: set[str], late: list[Outcome]) -> None:
         """These are written, but for what was refused."""
@@ -259,15 +183,6 @@ class Completer:
             self._admit(conn)
         self.uncertain = self.suspicious = False
 
-    def _batch(self) -> list[Outcome]:
-        """As many outcomes as one statement may carry."""
-        size = 0
-        for count, outcome in enumerate(self.outcomes[: BATCH_SIZE * 2]):
-            size += ending.size_of(outcome)
-            if size > BATCH_BYTES and count:
-                return self.outcomes[:count]
-        return self.outcomes[: BATCH_SIZE * 2]
-
     def _finish(self, conn: psycopg.Connection, uncertain: bool) -> None:
         batch = self._batch()
         accepted: set[str] = set()
@@ -280,7 +195,10 @@ class Completer:
             # A result that is not stored leaves no trace to recognise; its message is gone, which is all it asked.
             late = [outcome for outcome in late if outcome.id not in accepted and outcome.store]
         del self.outcomes[: len(batch)]
-        self.special = not all(map(ending.is_plain, self.outcomes))
+        self.special = self.followed_by = False
+        for outcome in self.outcomes:
+            if not ending.is_plain(outcome):
+                self._note(outcome)
         self.parts = self.parts and bool(self.outcomes)
         self._end(ends, accepted, late)
         followed, self._followed = self._followed, []

@@ -18,10 +18,11 @@ import psycopg
 from djtasks import signals, tracer
 from djtasks.conf import settings
 from djtasks.db.notify import worker_channel
-from djtasks.exceptions import NotRegistered, TaskRevokedError
+from djtasks.exceptions import TaskRevokedError
 from djtasks.messages import Claimed, Outcome, Progress
 from djtasks.payload import unpack_exception
 from djtasks.registry import tasks
+from djtasks.worker.births import Births
 from djtasks.worker.claimer import Claimer, Disowned
 from djtasks.worker.clock import since_boot
 from djtasks.worker.commands import Commands
@@ -30,9 +31,10 @@ from djtasks.worker.database import Database
 from djtasks.worker.hooks import Hooks
 from djtasks.worker.limits import NO_LIMITS, Limits, Promises
 from djtasks.worker.losses import outcome_of_limit, outcome_of_loss
+from djtasks.worker.node import Node
 from djtasks.worker.pools.base import Event, Job, Lost, Pool, Unstarted
 from djtasks.worker.pulse import News
-from djtasks.worker.receiving import tell_received
+from djtasks.worker.receiving import tell_received, tell_unknown
 from djtasks.worker.requests import Requests
 from djtasks.worker.revoker import Revoker
 from djtasks.worker.state import State
@@ -55,11 +57,14 @@ class Consumer:
         self.limits = limits
         self.promises = Promises(pool)
         self.name = name
-        self.completer = Completer(state, name, tracer.failure)
+        self.births = Births(
+            state, self._room_for_births, claimer.may_start, claimer.rerun, self._claimed, claimer.rung
+        )
+        self.completer = Completer(state, name, tracer.failure, self.births)
         claimer.governor.hold = self.completer.hold
         self.hooks = Hooks(name)
         self.requests = Requests(tasks, name, state.held, self.hooks.post)
-        self.commands = Commands(name, claimer.governor.set_rate)
+        self.commands = Commands(Node(name, self))
         self.revoker = Revoker(state, pool, self.commands, self.end)
         self.selector = selectors.DefaultSelector()
         self.database = Database(f"worker {name}", self.selector, self._rung)
@@ -140,7 +145,14 @@ class Consumer:
         """How many messages to claim now."""
         if not self.accepting or not self.beats() or self.database.down or self.claimer.in_flight:
             return 0
-        return 0 if self._sleeps() and time.monotonic() < self.claimer.poll_at else self.pool.room()
+        if self._sleeps() and time.monotonic() < self.claimer.poll_at:
+            return 0
+        return max(0, self.pool.room() - self.births.unborn)
+
+    def _room_for_births(self) -> int:
+        """How much room there is while nothing else waits for it."""
+        free = self.accepting and not self.stalled and not self.claimer.in_flight and self._sleeps()
+        return self.pool.room() if free else 0
 
     def beats(self) -> bool:
         """Whether the heart beats, as far as other workers can see."""
@@ -234,6 +246,7 @@ class Consumer:
                 jobs.append(Job(message, *limits, asked, self.state.incarnation))
         if not jobs:
             return
+        self.state.total.update([job.message.name for job in jobs])
         tell_received(jobs, self, self.name)
         if self.requests.classes:
             self.requests.accepted(jobs)
@@ -241,16 +254,7 @@ class Consumer:
 
     def _unknown(self, message: Claimed) -> None:
         requeue = settings.ON_UNKNOWN_TASK == "requeue"
-        logger.error(
-            "Received unregistered task of type %r [%s]. Is the module with it imported in this worker? Tasks are found"
-            " in the tasks.py of each of INSTALLED_APPS; other modules belong into the IMPORTS setting. %s",
-            message.name,
-            message.id,
-            "It stays in its queue for a worker that knows it." if requeue else "It ends as NotRegistered.",
-        )
-        if signals.task_unknown.receivers:
-            unknown = NotRegistered(message.name)
-            signals.task_unknown.send(sender=self, message=message, exc=unknown, name=message.name, id=message.id)
+        tell_unknown(message, self, requeue)
         if requeue:
             self.state.unknown.add(message.name)
             self.completer.park(message.claim)

@@ -14,11 +14,12 @@ from typing import Any, Final
 from django.db import connections
 
 from djtasks import mail, signals
-from djtasks.current import Context, Frame, context_of, pop, push
+from djtasks.current import Frame, pop, push
+from djtasks.described import request_of
 from djtasks.einfo import ExceptionInfo
-from djtasks.exceptions import DecodeError, InvalidTaskError, safe_repr
+from djtasks.exceptions import safe_repr
 from djtasks.messages import Claimed, Outcome
-from djtasks.payload import unpack_call, unpack_exception
+from djtasks.payload import unpack_exception
 from djtasks.registry import tasks
 from djtasks.states import FAILURE, REVOKED
 from djtasks.telling import as_many_as_fit, send_failure, tell
@@ -133,23 +134,6 @@ class Hooks:
             mail.send(message, outcome, self.hostname)
         except Exception as error:
             logger.error("The e-mail about task %s[%s] was not sent: %s", message.name, message.id, safe_repr(error))
-
-
-def request_of(message: Claimed, hostname: str) -> Context:
-    """The request of a message that does not run here; without what cannot be read of it."""
-    args: Any
-    kwargs: Any
-    try:
-        args, kwargs = unpack_call(
-            message.body, message.content_type, message.content_encoding, message.name, message.id, message.headers
-        )
-    except Exception:
-        # A serializer of the project's own may raise anything.
-        args = kwargs = None
-    try:
-        return context_of(message, args, kwargs, hostname)
-    except (DecodeError, InvalidTaskError):
-        return context_of(message._replace(headers=None), args, kwargs, hostname)
 
 
 def _error_of(outcome: Outcome) -> BaseException:

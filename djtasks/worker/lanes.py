@@ -45,6 +45,12 @@ class Lanes:
         """One queue more."""
         self._order.append(queue)
 
+    def remove(self, queue: str) -> None:
+        """Scan this one no more."""
+        if queue in self._order:
+            self._order.remove(queue)
+            self._marks.pop(queue, None)
+
     def scans(self, *, from_start: bool = False) -> list[Scan]:
         """What the next claim scans; the first lane goes to the end for the next one. None, if all are paused."""
         if from_start:

@@ -20,6 +20,7 @@ from djtasks.db import chords, claims, control, groups, messages, notify, result
 from djtasks.db.connections import CONFLICTS, LOST, Link, reason
 from djtasks.exceptions import ChordError, TaskRevokedError
 from djtasks.messages import Claimed, Outcome
+from djtasks.panel import Panel
 from djtasks.payload import pack_exception
 from djtasks.stamps import stamps_of
 from djtasks.states import FAILURE
@@ -32,6 +33,8 @@ logger = logging.getLogger("djtasks.worker")
 
 #: How often the other workers are looked at, in seconds; with the proof of death this bounds a rescue on one machine.
 LOOK_EVERY = 2.0
+#: And how often commands, where the consumer itself may be at a task.
+ANSWER_EVERY = 0.1
 PRUNE_EVERY = 60.0
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
 PRUNE_BATCH = 1000
@@ -66,6 +69,7 @@ class Pulse(threading.Thread):
         known: Callable[[], Collection[str]],
         queues: Collection[str],
         ended: Callable[[Claimed, Outcome], None] = lambda message, outcome: None,
+        answer: Callable[[psycopg.Connection], None] | None = None,
     ) -> None:
         super().__init__(name="djtasks-pulse", daemon=True)
         self.state = state
@@ -79,6 +83,8 @@ class Pulse(threading.Thread):
         #: Called, once it is committed, with what was ended here and how.
         self.ended = ended
         self.rescuer = Rescuer(name, ended)
+        #: Answers what the consumer cannot while it runs a task itself.
+        self.answer = answer
         #: When the next beat is due, in monotonic seconds.
         self._beat_at = math.inf
         self._halt = threading.Event()
@@ -104,6 +110,8 @@ class Pulse(threading.Thread):
                     look_at = now + min(LOOK_EVERY, settings.WORKER_HEARTBEAT_INTERVAL) * random.uniform(0.8, 1.0)
                     self.rescuer.look(conn, self.state.incarnation)
                     self.sweep(conn)
+                if self.answer is not None:
+                    self.answer(conn)
                 self._wait = BACKOFF[0]
             except CONFLICTS as error:
                 # Undone, so that another session could go on: what there is to sweep up is found again.
@@ -114,7 +122,8 @@ class Pulse(threading.Thread):
                 logger.exception("The pulse missed a beat")
                 self._halt.wait(BACKOFF[0])
             else:
-                self._halt.wait(max(0.01, min(self._beat_at, look_at) - time.monotonic()))
+                until = min(self._beat_at, look_at, math.inf if self.answer is None else now + ANSWER_EVERY)
+                self._halt.wait(max(0.01, until - time.monotonic()))
         self.link.close()
 
     def beat(self, conn: psycopg.Connection) -> None:
@@ -216,7 +225,7 @@ class Pulse(threading.Thread):
     def prune(self, conn: psycopg.Connection) -> None:
         """Delete results past RESULT_EXPIRES, and dead letters past theirs, a small batch at a time."""
         self.revoke(conn)
-        control.prune(conn, settings.COMMAND_EXPIRES.total_seconds())
+        control.prune(conn, settings.COMMAND_EXPIRES.total_seconds(), reading=Panel.reading())
         governor.prune(conn)
         self.forsake(conn)
         while groups.prune(conn, PRUNE_BATCH) == PRUNE_BATCH and self.has_time():

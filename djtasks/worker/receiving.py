@@ -8,12 +8,12 @@ from typing import Any
 from djtasks import masking, signals
 from djtasks.conf import settings
 from djtasks.current import Context
+from djtasks.described import request_of
 from djtasks.einfo import ExceptionInfo
-from djtasks.exceptions import safe_repr
+from djtasks.exceptions import NotRegistered, safe_repr
 from djtasks.messages import Claimed
 from djtasks.payload import headers_of
 from djtasks.registry import tasks
-from djtasks.worker.hooks import request_of
 from djtasks.worker.pools.base import Job
 
 logger = logging.getLogger("djtasks.worker")
@@ -136,6 +136,23 @@ def tell_received(jobs: Sequence[Job], sender: Any, hostname: str) -> None:
     if signals.task_received.receivers:
         for job in jobs:
             signals.task_received.send(sender=sender, request=Request(job, hostname))
+
+
+def tell_unknown(message: Claimed, sender: Any, stays: bool) -> None:
+    """Log that the task of the message is not known here, and tell the receivers of the signal.
+
+    `stays` says that the message stays in its queue.
+    """
+    logger.error(
+        "Received unregistered task of type %r [%s]. Is the module with it imported in this worker? Tasks are found"
+        " in the tasks.py of each of INSTALLED_APPS; other modules belong into the IMPORTS setting. %s",
+        message.name,
+        message.id,
+        "It stays in its queue for a worker that knows it." if stays else "It ends as NotRegistered.",
+    )
+    if signals.task_unknown.receivers:
+        unknown = NotRegistered(message.name)
+        signals.task_unknown.send(sender=sender, message=message, exc=unknown, name=message.name, id=message.id)
 
 
 def _data(message: Claimed) -> dict[str, Any]:

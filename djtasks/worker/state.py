@@ -20,6 +20,8 @@ class State:
         self.unknown: set[str] = set()
         #: Ended tasks by state, and `refused`, `released`, `lost`.
         self.counters: Counter[str] = Counter()
+        #: What has begun here, or was about to, by the name of the task.
+        self.total: Counter[str] = Counter()
 
     def take(self, messages: list[Claimed]) -> None:
         """These have been claimed."""

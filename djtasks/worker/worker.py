@@ -53,6 +53,8 @@ EX_REPLACE = 157
 #: How long idle children are given to end, and a lost database to come back, when the worker stops (seconds).
 CHILDREN_END = 5.0
 DATABASE_END = 30.0
+#: A task of the solo pool that takes longer than this lets the pulse answer commands (seconds).
+AT_A_TASK = 0.2
 
 
 class Worker:
@@ -86,7 +88,9 @@ class Worker:
             known=lambda: list(tasks),
             queues=options.queues,
             ended=self.consumer.hooks.ended,
+            answer=self._answer_aside if isinstance(self.pool, SoloPool) else None,
         )
+        self.consumer.commands.node.worker = self
         #: Where it sends periodic tasks, too.
         self.beat: BeatThread | None = None
         self._stopping_at: float | None = None
@@ -110,6 +114,16 @@ class Worker:
             self.options = self.options._replace(queues=(*self.options.queues, name))
             self.consumer.claimer.lanes.add(name)
             self.pulse.queues.append(name)
+
+    def set_queues(self, names: list[str]) -> None:
+        """These are the queues that it takes from, from now on."""
+        self.options = self.options._replace(queues=tuple(names))
+        self.pulse.queues[:] = names
+
+    def _answer_aside(self, conn: psycopg.Connection) -> None:
+        """In the pulse's thread: the consumer itself may be at a task."""
+        if any(time.monotonic() - begun.since > AT_A_TASK for begun in self.pool.begun().values() if begun.since):
+            self.consumer.commands.answer_aside(conn)
 
     def _make_pool(self) -> Pool:
         options = self.options

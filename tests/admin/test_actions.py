@@ -58,6 +58,7 @@ def test_a_task_that_waits_is_revoked_after_a_question(
     assert list(Message.objects.all()) == [other]
     assert Result.objects.get(pk=waits.pk).state == "REVOKED"
     assert LogEntry.objects.get().change_message == "Revoked."
+    assert "Revoked." in words(admin_client.get(f"{RESULTS}{waits.pk}/history/"))
 
 
 def test_a_task_that_runs_goes_on_unless_it_is_to_be_ended(

@@ -68,6 +68,8 @@ def test_dead_letters_have_a_page_with_their_reasons(admin_client: Client) -> No
     assert set(listed(admin_client.get(LETTERS))) == {str(row.pk) for row in rows}
     assert listed(admin_client.get(LETTERS, {"dead": "crashed"})) == [str(rows[1].pk)]
     assert field(admin_client.get(f"{LETTERS}{rows[0].pk}/change/"), "letter") == "rejected"
+    assert admin_client.get(f"{LETTERS}{rows[0].pk}/history/").status_code == 200
+    assert admin_client.get(f"{LETTERS}%00/history/").status_code == 302
 
 
 def test_dead_letters_are_put_back_from_their_page(admin_client: Client) -> None:

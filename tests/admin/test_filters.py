@@ -79,7 +79,9 @@ def test_the_runs_of_a_periodic_task_are_found_and_named(admin_client: Client) -
         page = admin_client.get(path, {"periodic": str(periodic.pk)})
         assert listed(page) == ids(row)
         assert '<td class="field-run_of">nightly report</td>' in page.content.decode()
-        assert field(admin_client.get(address(row)), "periodic_link") == "nightly report"
+        shown = admin_client.get(address(row))
+        assert field(shown, "periodic_link") == "nightly report"
+        assert f'href="/admin/djtasks/periodictask/{periodic.pk}/change/"' in shown.content.decode()
 
 
 def test_a_run_that_has_not_ended_is_found_too_and_pages_go_on(admin_client: Client) -> None:

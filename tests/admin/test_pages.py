@@ -55,6 +55,7 @@ def many_messages() -> list[Message]:
     for number in range(150):
         queue = chance.choice(["a", "b", "C", "é"])
         fields: dict[str, Any] = {"queue": queue, "priority": chance.choice([-1, 0, 0, 9]), "name": f"t{number % 7}"}
+        fields["periodic"] = number % 3 or None
         if chance.random() < 0.4:
             reason = chance.choice(["eta", "eta", "name", "limit"])
             fields |= {"lane": None, "reason": reason}
@@ -78,7 +79,8 @@ def many_results() -> list[Result]:
         if chance.random() < 0.1:
             done = None
         queue, worker = chance.choice("ab"), chance.choice([None, "w"])
-        rows.append(new_result(state=state, done=done, name=f"t{number % 7}", queue=queue, worker=worker))
+        fields = {"name": f"t{number % 7}", "queue": queue, "worker": worker, "periodic": number % 3 or None}
+        rows.append(new_result(state=state, done=done, **fields))
     Result.objects.bulk_create(rows)
     return list(Result.objects.all())
 
@@ -100,6 +102,9 @@ MESSAGES_WANTED: list[dict[str, Any]] = [
     {"prefix": "t3", "queue": "a"},
     {"owner": 1},
     {"owner": 2, "name": "t1", "queue": "b"},
+    {"periodic": 1},
+    {"periodic": 2, "status": "waiting"},
+    {"periodic": 2, "status": "parked", "queue": "a"},
 ]
 RESULTS_WANTED: list[dict[str, Any]] = [
     {},
@@ -110,6 +115,9 @@ RESULTS_WANTED: list[dict[str, Any]] = [
     {"prefix": "t"},
     {"prefix": "t1", "state": "FAILURE", "queue": "b"},
     {"state": UNFINISHED, "worker": "w"},
+    {"periodic": 1},
+    {"periodic": 2, "state": "FAILURE"},
+    {"periodic": 2, "state": UNFINISHED},
 ]
 
 
@@ -118,13 +126,15 @@ def messages_in_order(rows: list[Message], wanted: Mapping[str, Any]) -> list[st
     fitting = [
         row
         for row in rows
-        if all(getattr(row, key) == wanted[key] for key in ("queue", "name", "owner") if key in wanted)
+        if all(getattr(row, key) == wanted[key] for key in ("queue", "name", "owner", "periodic") if key in wanted)
         and row.name.startswith(wanted.get("prefix", ""))
         and status
         in (None, row.reason, "parked" if row.lane is None else "waiting" if row.owner is None else "running")
     ]
     if status == "eta":
         return ordered(fitting, lambda row: row.eta, lambda row: row.pk)
+    if "periodic" in wanted:
+        return ordered(fitting, lambda row: -row.priority, lambda row: row.position)
     # Lanes are ordered by their bytes.
     lane = lambda row: (row.lane is None, (row.lane or "").encode())  # noqa: E731
     return ordered(fitting, lane, lambda row: -row.priority, lambda row: row.position)
@@ -134,7 +144,7 @@ def results_in_order(rows: list[Result], wanted: Mapping[str, Any]) -> list[str]
     def fits(row: Result) -> bool:
         state = wanted.get("state", row.state)
         return (
-            all(getattr(row, key) == wanted[key] for key in ("queue", "name", "worker") if key in wanted)
+            all(getattr(row, key) == wanted[key] for key in ("queue", "name", "worker", "periodic") if key in wanted)
             and row.name.startswith(wanted.get("prefix", ""))
             and (row.done is None if state == UNFINISHED else row.state == state)
         )

@@ -48,6 +48,13 @@ def test_a_task_that_is_alone_has_no_workflow(admin_client: Client) -> None:
     assert field(page(admin_client, a_message()), "workflow") == "-"
 
 
+def test_a_member_of_a_group_that_nothing_came_before_names_its_group(admin_client: Client) -> None:
+    group = uuid()
+    response = page(admin_client, a_result(group_id=group))
+    assert lines(response) == [(0, "group"), (1, "tests.add SUCCESS")]
+    assert str(group) in response.content.decode()
+
+
 def test_a_chain_is_a_list_with_states_and_links(admin_client: Client) -> None:
     first = a_result(name="shop.first")
     second = a_result(name="shop.second", root_id=first.pk, parent_id=first.pk, state="FAILURE")

@@ -4,10 +4,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import pydantic
 import pytest
 from django.db import connection, transaction
 
-from djtasks import AsyncResult, control, shared_task, signals
+from djtasks import AsyncResult, control, ending, shared_task, signals
 from djtasks.canvas import chain, chord, group
 from djtasks.exceptions import ChordError, Ignore, TaskRevokedError
 from djtasks.testing import drain
@@ -73,6 +74,18 @@ def stamped(self: Any, *args: Any) -> None:
     HEARD.append(self.request.stamps)
 
 
+class Order(pydantic.BaseModel):
+    """Something to validate."""
+
+    number: int
+
+
+@shared_task(pydantic=True)
+def counted(value: int, order: Order, other: Order | None = None) -> int:
+    assert isinstance(order, Order)
+    return value + order.number + (other.number if other else 0)
+
+
 @shared_task
 def told(task_id: str) -> None:
     HEARD.append(task_id)
@@ -86,7 +99,7 @@ def hears(request: Any, exc: BaseException, traceback: Any) -> None:
 @pytest.fixture(autouse=True)
 def known(db: None, registry: dict[str, Any]) -> Iterator[None]:
     HEARD.clear()
-    tasks = (add, seen, same, quiet, fail, fail_quietly, ignored, third_time, traced, stamped, told, hears)
+    tasks = (add, seen, same, quiet, fail, fail_quietly, ignored, third_time, traced, stamped, counted, told, hears)
     registry.update({task.name: task for task in tasks})
     yield
     with connection.cursor() as cursor:
@@ -153,6 +166,12 @@ def test_a_workflow_may_be_linked(how: str) -> None:
 def test_a_group_in_a_chain_runs_side_by_side_and_its_results_come_together() -> None:
     result = chain(add.s(1), group(add.s(n) for n in range(3)), same.s(), seen.s()).apply_async((1,))
     assert value(result) == [2, 3, 4]
+
+
+def test_a_group_that_follows_is_written_in_statements_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_STATEMENT_BYTES", 1000)
+    result = chain(add.s(1), group(add.s(n) for n in range(20)), same.s())()
+    assert value(result) == [n + 1 for n in range(20)]
 
 
 def test_a_chain_may_end_in_a_group() -> None:
@@ -249,6 +268,15 @@ def test_stamps_travel_with_every_step() -> None:
     made.apply_async()
     drain()
     assert HEARD == [{"order": 7}] * 5
+
+
+def test_models_are_arguments_of_what_waits() -> None:
+    first, other = Order(number=10), Order(number=100)
+    made = chain(
+        counted.s(1, first), counted.s(first, other=other), group(counted.s(other), counted.si(5, other)), same.s()
+    )
+    assert value(made()) == [221, 105]
+    assert value(chord([group(add.s(3))], chain(add.si(1), counted.s(other)))()) == 101
 
 
 def test_values_that_only_other_serializers_know_are_joined_one_by_one(configure: Configure) -> None:

@@ -173,3 +173,13 @@ def test_an_empty_group_has_a_result_and_an_empty_chain_has_none() -> None:
 )
 def test_a_workflow_ends_with_so_many_tasks(make: Any, size: int) -> None:
     assert make().terminals() == size
+
+
+def test_a_group_keeps_its_id_and_its_options_as_a_header() -> None:
+    before = group([add.s(1), add.s(2)]).set(queue="slow")
+    header = before.freeze()
+    made = before | total.s()
+    result = made.freeze()
+    assert (made.id, result.parent.id) == (header.id, header.id)
+    assert made.tasks.options["queue"] == "slow"
+    assert [task.id for task in made.tasks.tasks] == [each.id for each in header.results]

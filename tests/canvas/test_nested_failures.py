@@ -35,6 +35,8 @@ def known(registry: dict[str, Any]) -> None:
         lambda: one.s() | group(one.s(), boom.s()) | one.s() | one.s(),
         lambda: chord([one.s(), boom.s()], group(one.s(), one.s())),
         lambda: group(chord([boom.s()], one.s()), one.s()),
+        lambda: chord([one.s(), boom.s()], one.s() | group(one.s(), one.s())),
+        lambda: chord([boom.s()], one.s()) | chord([one.s(), one.s()], group(one.s(), one.s())),
     ],
 )
 def test_the_result_raises_what_was_raised_first(make: Any) -> None:

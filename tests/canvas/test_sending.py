@@ -118,6 +118,13 @@ def test_a_frozen_signature_keeps_its_ids_and_may_run_again() -> None:
     assert AsyncResult(frozen.id).get(timeout=0) == 7
 
 
+def test_a_result_that_nobody_keeps_is_not_waited_for() -> None:
+    assert chain(add.s(1), add.s(1).set(ignore_result=True)).apply_async().get(timeout=5) is None
+    results = group(add.s(1).set(ignore_result=True), add.s(2).set(ignore_result=True), add.s(3)).apply_async().results
+    assert [each.ignored for each in results] == [True, True, False]
+    assert [each.ignored for each in group(add.s(1), add.s(2)).apply_async(ignore_result=True).results] == [True, True]
+
+
 def test_empty_workflows() -> None:
     result = group([]).apply_async()
     assert (result.results, rows("id")) == ([], [])

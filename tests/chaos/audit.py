@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from djtasks.worker.completer import BATCH_SIZE
+from djtasks.worker.flights import BATCH_SIZE
 from djtasks.worker.pools.base import HANDED_MOST
 
 #: What may end a task besides itself.

@@ -309,6 +309,9 @@ WORKED: dict[str, tuple[Callable[[], Any], tuple[Any, ...]]] = {
     "linked chain": (lambda: _told(add.s(1) | add.s(2)), (10,)),
     "linked group": (lambda: _told(group(add.s(1), add.s(2))), (10,)),
     "linked chord": (lambda: _told(chord([add.s(1), add.s(2)], total.s())), (10,)),
+    "linked chain to a group": (lambda: _told(add.s(1) | group(add.s(2), add.s(3))), (10,)),
+    "linked chain to a chord": (lambda: _told(add.s(1) | group(add.s(2), add.s(3)) | total.s(1)), (10,)),
+    "linked chord with a group": (lambda: _told(chord([add.s(1), add.s(2)], group(total.s(2), total.s(3)))), (10,)),
     "chain as a link": (lambda: add.s(1).set(link=add.s(2) | note.s("end of a link")), (10,)),
     "group as a link": (lambda: add.s(1).set(link=group(note.s("a"), note.s("b"))), (10,)),
     "failed chain": (lambda: (add.s(1) | fail.s("x") | add.s(2)).on_error(old_errback.s()), (10,)),
@@ -317,7 +320,7 @@ WORKED: dict[str, tuple[Callable[[], Any], tuple[Any, ...]]] = {
     **{f"by chance {seed}": (lambda seed=seed: _random(Random(seed), 3), (1,)) for seed in _WHOLE},  # type: ignore[misc]
 }
 #: How often something is told by all of them.
-TELLINGS = 8
+TELLINGS = 12
 
 
 def _told(made: Any) -> Any:

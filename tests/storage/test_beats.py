@@ -7,13 +7,17 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection
 
 from djtasks import signals
+from djtasks.beat.scheduler import Scheduler
 from djtasks.beat.service import MAX_INTERVAL, Beat, BeatOptions, BeatThread
 from djtasks.conf import settings
 from djtasks.db import beats
 from djtasks.db.beats import Registration
-from tests.storage.periodic import periodic, tick
+from djtasks.db.connections import LOST, Link
+from tests.storage.periodic import due_since, messages, periodic, tick
+from tests.storage.proxy import Cut, Proxy
 from tests.waits import wait_until
 
 
@@ -98,3 +102,32 @@ def test_it_stops_at_once_however_long_it_would_sleep(conn: psycopg.Connection, 
     beat.stop()
     beat.run()
     assert rows() == []
+
+
+@pytest.mark.parametrize("cuts", [["before"], ["after"], ["before", "after", "before"]])
+@pytest.mark.parametrize("marker", [b"INSERT INTO djtasks_message", b"UPDATE djtasks_tick", b"COMMIT"])
+def test_a_due_time_is_sent_once_wherever_the_wire_was_cut(
+    conn: psycopg.Connection, marker: bytes, cuts: list[Cut]
+) -> None:
+    task = periodic(conn)
+    due = due_since(conn, task, 1)
+    address = connection.settings_dict
+    before = address["HOST"], address["PORT"]
+    wire, link, scheduler = Proxy(conn.info.host, conn.info.port, marker), Link("test"), Scheduler()
+    address["HOST"], address["PORT"] = "127.0.0.1", wire.port
+    wire.cuts = list(cuts)
+    try:
+        while tick(conn, task)["next_in"] < 0:
+            try:
+                scheduler.tick(link.connection())
+            except LOST:
+                link.lost()
+        # Whether that was heard or not, it is committed: this one finds nothing.
+        scheduler.tick(conn)
+    finally:
+        link.close()
+        wire.close()
+        address["HOST"], address["PORT"] = before
+    assert [each["created"] >= due for each in messages(conn, task)] == [True]
+    assert (tick(conn, task)["total_run_count"], tick(conn, task)["last_run_at"]) == (1, due)
+    assert wire.cuts != cuts

@@ -12,6 +12,7 @@ from djtasks import tracer
 from djtasks.db import messages, notify
 from djtasks.messages import Again, Claimed, Outcome, Progress
 from djtasks.worker import completer as completing
+from djtasks.worker import flights
 from djtasks.worker.completer import BATCH_AGE, BATCH_SIZE, Completer
 from djtasks.worker.state import State
 from tests.storage.proxy import Cut, Proxy
@@ -87,7 +88,7 @@ def test_a_batch_of_outcomes_is_one_statement(hands: Hands) -> None:
 def test_results_that_are_too_large_together_go_in_parts(
     hands: Hands, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completing, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(flights, "BATCH_BYTES", 1000)
     for held in hands.take(5):
         hands.completer.add(ended(held, result=b"x" * 600))
     flushes = 0

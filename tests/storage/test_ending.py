@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from djtasks import ending
 from djtasks.db import results
 from djtasks.messages import Outcome
-from djtasks.worker import completer as completing
+from djtasks.worker import flights
 from djtasks.worker.completer import Completer
 from djtasks.worker.state import State
 from tests.storage.rows import NODE, Table, ended, hire, message, put, take
@@ -217,7 +217,7 @@ def test_what_has_ended_itself_is_let_go_and_counted_and_not_written(hands: Hand
 def test_the_bodies_of_what_follows_count_for_the_size_of_a_batch(
     hands: Hands, monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
-    monkeypatch.setattr(completing, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(flights, "BATCH_BYTES", 1000)
     for held in hands.take(3):
         hands.completer.add(ended(held, successors=(follower(body=b"x" * 900),)))
     hands.completer.flush(hands.conn)

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.test import override_settings
 from psycopg.types.json import Jsonb
 
 from djtasks import shared_task, signals
@@ -296,6 +297,20 @@ def test_all_that_was_missed_is_sent_in_batches(conn: psycopg.Connection, schedu
     assert len(messages(conn, task)) == found["total_run_count"] == 251
     assert found["last_run_at"] == due + timedelta(seconds=250)
     assert rounds >= 2
+
+
+@override_settings(DJTASKS={"BEAT_CRON_STARTING_DEADLINE": 60})
+def test_a_crontab_is_not_caught_up_with_behind_the_deadline_of_the_settings(
+    conn: psycopg.Connection, scheduler: Scheduler
+) -> None:
+    late = periodic(conn, kind="crontab", minute="0", hour="0", day_of_month="1", month_of_year="1")
+    own = periodic(conn, kind="crontab", minute="0", hour="0", day_of_month="1", month_of_year="1", deadline=7200)
+    interval = periodic(conn, every=1, period="days")
+    for task in (late, own, interval):
+        due_since(conn, task, 3600)
+    scheduler.tick(conn)
+    assert [len(messages(conn, task)) for task in (late, own, interval)] == [0, 1, 1]
+    assert tick(conn, late)["next_in"] > 0
 
 
 def test_receivers_are_told_of_each_run(conn: psycopg.Connection, scheduler: Scheduler) -> None:

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from djtasks import AsyncResult
+from djtasks import AsyncResult, chain, chord, group
 from djtasks.exceptions import SecurityError, SecurityWarning
 from djtasks.ids import new_task_id
 from djtasks.security import check_privileges
@@ -53,6 +53,21 @@ def altered(column: str, text: str) -> AsyncResult[Any]:
 def test_a_signed_call_runs_and_its_arguments_can_be_read(worker: None) -> None:
     result = echo.delay("signed")
     assert value(result) == "signed"
+
+
+def test_a_chord_is_signed_with_its_body(worker: None) -> None:
+    assert value(chain(echo.s(1), group(echo.s(), echo.s()), echo.s(), echo.s()).apply_async()) == [1, 1]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_body_that_somebody_has_altered_is_not_run(worker: None, failing: bool) -> None:
+    header = [echo.s(1).set(queue="aside"), fail.s("no") if failing else echo.s(2)]
+    result = chord(header, echo.s().set(task_id=new_task_id()).on_error(echo.s()))()
+    other = json.dumps(dict(echo.s("altered").set(task_id=result.id)))
+    query("UPDATE djtasks_chord SET body = %s", other)
+    query("UPDATE djtasks_message SET queue = 'celery', lane = 'celery' WHERE queue = 'aside'")
+    echo.delay("wakes the worker")
+    assert error(AsyncResult(result.id)).startswith("SecurityError: the body of the chord is not signed")
 
 
 def test_a_retry_with_other_arguments_and_a_call_by_a_task_are_signed_by_the_child(worker: None) -> None:

@@ -5,6 +5,7 @@ messages and hands back events, and the consumer says what they mean for the tab
 """
 
 import math
+import os
 import selectors
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -48,6 +49,13 @@ class Lost(NamedTuple):
     hard: float | None = None
     #: The signal with which it was ended because its task was revoked, or None.
     revoked: int | None = None
+
+
+class Begun(NamedTuple):
+    """A run that has begun: since when, in monotonic seconds (None: nobody knows), and in which process."""
+
+    since: float | None
+    pid: int
 
 
 Event = Outcome | Progress | Unstarted | Lost
@@ -130,6 +138,14 @@ class Pool(ABC):
     @abstractmethod
     def running(self) -> list[int]:
         """The claim numbers whose code runs at this moment, as far as the pool can tell."""
+
+    def begun(self) -> dict[int, Begun]:
+        """What runs at this moment, by its claim, as far as the pool can tell; to be asked from any thread."""
+        return {claim: Begun(None, os.getpid()) for claim in self.running()}
+
+    def processes(self) -> list[int]:
+        """The processes in which tasks run."""
+        return [os.getpid()]
 
     @abstractmethod
     def withdraw(self) -> list[Job]:

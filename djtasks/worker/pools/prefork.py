@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 
 from djtasks import signals
 from djtasks.messages import Again, Outcome, Progress
-from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.base import STUCK_AFTER, Begun, Event, Job, Lost, Pool, Unstarted
 from djtasks.worker.pools.child import RECYCLED, ChildOptions
 from djtasks.worker.pools.forkserver import ForkServer, Spawned
 from djtasks.worker.pools.handle import ChildHandle
@@ -295,6 +295,15 @@ class PreforkPool(Pool):
     def running(self) -> list[int]:
         found = [self.slots.in_hand(child.slot).claim for child in self.children.values()]
         return [claim for claim, child in zip(found, self.children.values(), strict=True) if claim in child.jobs]
+
+    def begun(self) -> dict[int, Begun]:
+        found = [(self.slots.in_hand(child.slot), child) for child in list(self.children.values())]
+        return {
+            in_hand.claim: Begun(in_hand.since, child.pid) for in_hand, child in found if in_hand.claim in child.jobs
+        }
+
+    def processes(self) -> list[int]:
+        return [child.pid for child in self.children.values() if child.pid]
 
     def withdraw(self) -> list[Job]:
         return [job for child in self.children.values() for job in child.take_back()]

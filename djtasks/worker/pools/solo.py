@@ -1,9 +1,11 @@
 """The solo pool: one task at a time, in the worker's own thread, which does nothing else meanwhile."""
 
 import logging
+import os
 import selectors
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from types import FrameType
@@ -13,7 +15,7 @@ from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Progress
 from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections, clean_up
-from djtasks.worker.pools.base import Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.base import Begun, Event, Job, Lost, Pool, Unstarted
 from djtasks.worker.pools.softlimit import SOFT_AGAIN, may_strike
 
 logger = logging.getLogger("djtasks.worker")
@@ -31,6 +33,8 @@ class SoloPool(Pool):
         self._waiting: deque[Job] = deque()
         self._events: list[Event] = []
         self._running: Job | None = None
+        #: When that began, in monotonic seconds.
+        self._since = 0.0
         self._soft: float | None = None
 
     @property
@@ -74,6 +78,7 @@ class SoloPool(Pool):
         return events
 
     def _run(self, job: Job) -> None:
+        self._since = time.monotonic()
         self._running = job
         clean_connections()
         self._soft = job.soft if self.soft_limits else None
@@ -106,6 +111,10 @@ class SoloPool(Pool):
 
     def running(self) -> list[int]:
         return [] if self._running is None else [self._running.message.claim]
+
+    def begun(self) -> dict[int, Begun]:
+        job = self._running
+        return {} if job is None else {job.message.claim: Begun(self._since, os.getpid())}
 
     def withdraw(self) -> list[Job]:
         jobs = list(self._waiting)

@@ -22,7 +22,7 @@ from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Outcome, Progress
 from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections, clean_up
-from djtasks.worker.pools.base import STUCK_AFTER, Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.base import STUCK_AFTER, Begun, Event, Job, Lost, Pool, Unstarted
 from djtasks.worker.pools.seats import Seat
 from djtasks.worker.pools.softlimit import SOFT_AGAIN
 
@@ -192,6 +192,10 @@ class ThreadsPool(Pool):
 
     def running(self) -> list[int]:
         return [job.message.claim for seat in self._seats if (job := seat.job) is not None]
+
+    def begun(self) -> dict[int, Begun]:
+        found = [(seat.job, seat.since) for seat in list(self._seats)]
+        return {job.message.claim: Begun(since, os.getpid()) for job, since in found if job is not None}
 
     def recall(self, claims: Collection[int]) -> list[Job]:
         found = []
