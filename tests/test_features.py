@@ -23,6 +23,13 @@ PARTS = {
     "G": 9,
     "X": 6,
     "SG": 34,
+    "R": 22,
+    "V": 19,
+    "B": 18,
+    "DB": 11,
+    "DR": 6,
+    "D": 10,
+    "AD": 10,
     # Finer points, and what Celery does not have.
     "F": 16,
     "N": 16,
