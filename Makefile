@@ -47,11 +47,12 @@ test: $(READY) browser ## the tests, on every PostgreSQL found (SERVERS="embedde
 	if [ -n "$$failed" ]; then echo "The tests failed on:$$failed"; exit 1; fi
 
 # Packages of the system are installed for root only, and only these: on a machine of one's own it is one line.
-browser: ## chromium and libfaketime for the tests, installed where that may be done
+browser: ## chromium, libfaketime and pgbouncer for the tests, installed where that may be done
 	@missing=; \
 	[ -n "$$CHROMIUM" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing=chromium; \
 	[ -n "$$(ls /usr/lib*/faketime/libfaketime.so.1 /usr/lib*/*/faketime/libfaketime.so.1 2>/dev/null)" ] || \
 		missing="$$missing libfaketime"; \
+	PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v pgbouncer >/dev/null || missing="$$missing pgbouncer"; \
 	if [ -n "$$missing" ] && [ -w / ] && command -v apt-get >/dev/null; then \
 		printf '\033[1mInstalling for the tests: %s\033[0m\n' "$$missing"; \
 		export DEBIAN_FRONTEND=noninteractive; \

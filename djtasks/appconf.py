@@ -79,7 +79,7 @@ class Conf:
 
 
 def table(with_defaults: bool = False) -> dict[str, Any]:
-    """The settings by Celery's names, without secrets; without `with_defaults`, those that are not at their defaults."""
+    """The settings by Celery's names, without secrets: those that are not at their defaults, or all."""
     found = {}
     for name in KINDS:
         field, value = FIELDS[name], getattr(settings, name)

@@ -288,7 +288,7 @@ def _periodic() -> Iterator[Message]:
     """What is wrong with the periodic tasks of the code; those of the table are checked when they are saved."""
     for name, source, text in codeschedules.faults():
         hint = "Beat leaves it out until it is corrected."
-        yield checks.Error(f"The periodic task {name!r} ({PLACES[source]}): {text}", hint=hint, id="djtasks.E070")
+        yield checks.Warning(f"The periodic task {name!r} ({PLACES[source]}): {text}", hint=hint, id="djtasks.W071")
     for name, entry in codeschedules.said().items():
         for sentence in () if entry.source == "builtin" else warnings(entry).values():
             text = f"The periodic task {name!r} ({PLACES[entry.source]}): {sentence}"

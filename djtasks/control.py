@@ -6,7 +6,7 @@ to be enqueued, for one that comes back as a retry, and across restarts, until R
 
 import random
 import signal as signals_of_os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import psycopg
@@ -227,7 +227,11 @@ def broadcast(
     **options: Any,
 ) -> Replies | None:
     """As `djtasks.broadcasting.broadcast`; what a revocation would do is done here, and not by a worker."""
-    here = {"revoke": revoke, "terminate": terminate, "revoke_by_stamped_headers": revoke_by_stamped_headers}
+    here: dict[str, Callable[..., Any]] = {
+        "revoke": revoke,
+        "terminate": terminate,
+        "revoke_by_stamped_headers": revoke_by_stamped_headers,
+    }
     if command in here:
         said = here[command](**dict(arguments or {}), destination=destination, reply=reply, **options)
         return said if reply else None

@@ -18,8 +18,8 @@ from djtasks.keys import RAISE, RETURN, definition
 from djtasks.messages import Chord, Fallen, Message, Outcome
 from djtasks.states import IGNORED, REVOKED
 
-#: Where the body of a message stands, in what travels as a tuple.
-_BODY = Message._fields.index("body")
+#: Where the body and the headers of a message stand, in what travels as a tuple.
+_BODY, _HEADERS = map(Message._fields.index, ("body", "headers"))
 #: One statement carries about so much at the most: PostgreSQL takes one of 1 GB.
 _STATEMENT_BYTES = 64_000_000
 
@@ -55,7 +55,7 @@ def awaited(ends: Sequence[Outcome]) -> list[str]:
 
 def size_of(outcome: Outcome) -> int:
     """The bytes that its end takes to the database, about."""
-    return len(outcome.result or b"") + sum(len(each[_BODY]) for each in outcome.successors)
+    return len(outcome.result or b"") + sum(len(each[_BODY]) + len(each[_HEADERS] or "") for each in outcome.successors)
 
 
 def end(conn: Connection, owner: int, outcomes: Sequence[Outcome], worker: str | None) -> Ended:

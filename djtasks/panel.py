@@ -11,10 +11,11 @@ worker, which obeys it, and in `manage.py djtasks inspect`, which reads its argu
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 #: The first argument of a command is the worker; the others are its own.
 Work = Callable[..., Any]
+F = TypeVar("F", bound=Work)
 
 
 class Info(NamedTuple):
@@ -89,11 +90,19 @@ class Panel:
         return [*found, *(info.alias for info in cls.meta.values() if info.type == "inspect" and info.alias)]
 
 
-def control_command(fun: Work | None = None, **options: Any) -> Any:
+@overload
+def control_command(fun: F) -> F: ...
+@overload
+def control_command(fun: None = None, **options: Any) -> Callable[[F], F]: ...
+def control_command(fun: Any = None, **options: Any) -> Any:
     """A command that changes something: its options are those of `Panel.register`."""
     return Panel.register(fun, type="control", **options)
 
 
-def inspect_command(fun: Work | None = None, **options: Any) -> Any:
+@overload
+def inspect_command(fun: F) -> F: ...
+@overload
+def inspect_command(fun: None = None, **options: Any) -> Callable[[F], F]: ...
+def inspect_command(fun: Any = None, **options: Any) -> Any:
     """A command that only looks: its options are those of `Panel.register`."""
     return Panel.register(fun, type="inspect", **options)

@@ -14,6 +14,19 @@ from djtasks.messages import Claimed
 #: So many tasks of one worker are told, and so many revocations.
 MOST: Final = 1000
 MOST_REVOKED: Final = 10_000
+#: What Celery's queues have, and queues here have not.
+_NOTHING: Final = (
+    "queue_arguments",
+    "binding_arguments",
+    "consumer_arguments",
+    "alias",
+    "no_declare",
+    "expires",
+    "message_ttl",
+    "max_length",
+    "max_length_bytes",
+    "max_priority",
+)
 Answer = Callable[[Connection, Node, Mapping[str, Any]], Any]
 
 
@@ -53,10 +66,7 @@ def queue_as_dict(name: str) -> dict[str, Any]:
         "delivery_mode": None,
         "no_declare": False,
     }
-    nothing = dict.fromkeys(
-        ("queue_arguments", "binding_arguments", "consumer_arguments", "alias", "no_declare", "expires", "message_ttl")
-        + ("max_length", "max_length_bytes", "max_priority")
-    )
+    nothing = dict.fromkeys(_NOTHING)
     flags = {"durable": True, "exclusive": False, "auto_delete": False, "no_ack": False}
     return {"name": name, "exchange": exchange, "routing_key": name, **flags, "bindings": [], **nothing}
 

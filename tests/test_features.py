@@ -29,6 +29,7 @@ PARTS = {
     "DB": 11,
     "DR": 6,
     "D": 10,
+    "I": 20,
     "AD": 10,
     # Finer points, and what Celery does not have.
     "F": 16,

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -11,9 +11,7 @@ from django.forms.fields import InvalidJSONInput
 from django.utils.html import format_html, format_html_join
 
 from djtasks.conf.kinds import is_storable
-
-#: How deep JSON in a form may be nested.
-DEPTH_MAX: Final = 50
+from djtasks.periodic.rules import DEPTH_MAX
 
 
 def storable(value: str) -> None:

@@ -81,6 +81,10 @@ class PeriodicTaskForm(forms.ModelForm):  # type: ignore[type-arg] # generic in 
         super().__init__(*args, **kwargs)
         # What is asked of the database while checking is asked of the right one.
         self.instance._state.db = settings.DATABASE
+        shown = not self.is_bound or self.add_initial_prefix("enabled") in self.data
+        if self.instance.pk is not None and "enabled" in self.fields and shown:
+            # Beat switches off what has run once: only who changes it here switches it on again.
+            self.fields["enabled"].show_hidden_initial = True
         for field in self.fields.values():
             if isinstance(field, forms.CharField) and not isinstance(field, forms.JSONField):
                 own = [each for each in field.validators if not isinstance(each, ProhibitNullCharactersValidator)]

@@ -130,7 +130,12 @@ class PeriodicTaskAdmin(Actions, Columns):
         """Note that a row which came from code no longer is as the code says; warn of what may be a slip."""
         if obj.source != PeriodicTask.Source.ADMIN and form.changed_data:
             obj.overridden = True
-        obj.save(using=settings.DATABASE)
+        columns = {field.name for field in obj._meta.concrete_fields if not field.primary_key}
+        if change and "enabled" not in form.changed_data:
+            # While the page stood open, what runs once may have run.
+            obj.save(using=settings.DATABASE, update_fields=columns - {"enabled"})
+        else:
+            obj.save(using=settings.DATABASE)
         for warning in periodic.warnings(obj.entry()).values():
             self.message_user(request, warning, messages.WARNING)
 

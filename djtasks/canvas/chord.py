@@ -8,6 +8,7 @@ from djtasks.canvas.group import copied, group
 from djtasks.canvas.linked import signature_of
 from djtasks.canvas.signature import Signature, members_of, part_of, said
 from djtasks.canvas.stamping import StampingVisitor, stamps
+from djtasks.canvas.trees import CHAIN, is_empty, kind_of
 from djtasks.canvas.types import TYPES, Lazy, as_list, without_repetition
 from djtasks.conf import settings
 from djtasks.ids import new_task_id
@@ -95,7 +96,7 @@ class chord(Composite):
         if body is not None:
             made = self._shallow()
             made.body = signature_of(body)
-        if made.body is None:
+        if made.body is None or (kind_of(made.body) == CHAIN and is_empty(made.body)):
             raise TypeError("a chord needs a body: chord(header)(body)")
         return made, named
 

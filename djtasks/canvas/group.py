@@ -142,7 +142,8 @@ class group(Composite):
             results: list[Any] = Lazy(member.freeze() for member in self.tasks)
         else:
             self.tasks = list(frozen)
-            results = [member.freeze() for member in self.tasks]
+            # An empty chain has none.
+            results = [result for member in self.tasks if (result := member.freeze()) is not None]
         return GroupResult(options["task_id"], results)
 
     _freeze = freeze

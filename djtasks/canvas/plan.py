@@ -115,7 +115,7 @@ class Plan:
             yield from self._chord(first, chain_of([*map(opened, behind)]), args, kwargs, _without(said, OWN), scope)
         else:
             body = first["kwargs"].get("body")
-            if body is None:
+            if body is None or (kind_of(body) == CHAIN and not body["kwargs"]["tasks"]):
                 raise TypeError("a chord needs a body before it is sent: chord(header)(body), or chord(header, body)")
             _link(body, said)
             kwargs = {**(first["kwargs"].get("kwargs") or {}), **kwargs}

@@ -31,7 +31,8 @@ def result_of(node: Node, parent: Any = None) -> Any:
         return result
     if kind == CHORD:
         return result_of(inner["body"], result_of(inner["header"], parent))
-    return GroupResult(node["options"]["task_id"], [result_of(each) for each in inner["tasks"]], parent)
+    members = [each for each in map(result_of, inner["tasks"]) if each is not None]
+    return GroupResult(node["options"]["task_id"], members, parent)
 
 
 class Members:
@@ -52,8 +53,7 @@ class Members:
                 self._results = list(Results(self._ids, bool(self._ignored)))
             if self._results is None:
                 self._ids.extend(bytes.fromhex(member["options"]["task_id"].replace("-", "")))
-            else:
-                result = result_of(member)
+            elif (result := result_of(member)) is not None:
                 if self._said is not None and isinstance(result, AsyncResult):
                     result.ignored = bool(self._said)
                 self._results.append(result)

@@ -111,8 +111,15 @@ def _thaw_group(node: Node, level: int, lazy: bool) -> None:
 def _members(given: Iterable[Any], group: str, level: int) -> Iterator[Node]:
     """The members of a group and of the groups in it, in their order."""
     index = 0
+    chosen: set[str] = set()
     for each in _flat(given, level):
         node = thaw(each, level + 1)
+        if type(node) is Leaf and (own := (each.get("options") or {}).get("task_id")) is not None:
+            if own in chosen:
+                raise RuntimeError(
+                    f"two tasks of a group have the same id, {own}: clone() a signature before its freeze()"
+                )
+            chosen.add(own)
         for terminal in (node,) if type(node) is Leaf else terminals(node):
             own = terminal["options"]
             if own.get("group_id") is None:

@@ -232,9 +232,8 @@ def detach(leave: Callable[[int], Any] = os._exit) -> Birth:
 
 def _wait(heard: int) -> int:
     """How the start went, as an exit code; a failure is said."""
-    said = b""
-    while part := os.read(heard, 4096):
-        said += part
+    # In one piece; and the other end may stay open, in what that process has forked meanwhile.
+    said = os.read(heard, 4096)
     if said == b".":
         return 0
     text = said[1:].decode("utf-8", "replace") or "it ended while it started; its log says why"

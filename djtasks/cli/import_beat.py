@@ -142,7 +142,11 @@ def _import(theirs: Theirs, *, disabled: bool, dry_run: bool) -> PeriodicTask:
 
 def _carry_over(theirs: Theirs, row: PeriodicTask) -> None:
     """When it last ran there, and how often."""
-    ran = Tick._meta.get_field("last_run_at").to_python(theirs.task.get("last_run_at"))
+    try:
+        ran = Tick._meta.get_field("last_run_at").to_python(theirs.task.get("last_run_at"))
+    except ValidationError:
+        # A time that no calendar has says nothing.
+        ran = None
     done = {"last_run_at": ran, "total_run_count": theirs.task.get("total_run_count") or 0}
     Tick.objects.using(settings.DATABASE).filter(periodic_task=row.pk).update(**done)
 

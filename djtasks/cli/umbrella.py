@@ -10,9 +10,11 @@ from django.core.management.base import CommandError, CommandParser
 from djtasks.cli import (
     call,
     check,
+    control,
     foreign,
     import_beat,
     import_queue,
+    inspect,
     listing,
     logtool,
     prune,
@@ -21,6 +23,7 @@ from djtasks.cli import (
     requeue,
     result,
     shell,
+    status,
     upgrade,
 )
 from djtasks.cli.exits import EX_USAGE
@@ -42,8 +45,10 @@ class Verb(Protocol):
 VERBS: Mapping[str, Verb] = {
     "call": call,
     "check": check,
+    "control": control,
     "import_celery_beat": import_beat,
     "import_celery_queue": import_queue,
+    "inspect": inspect,
     "list": listing,
     "logtool": logtool,
     "prune": prune,
@@ -52,6 +57,7 @@ VERBS: Mapping[str, Verb] = {
     "requeue": requeue,
     "result": result,
     "shell": shell,
+    "status": status,
     "upgrade": upgrade,
 }
 

@@ -3,22 +3,29 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from djtasks import atomic
-from djtasks.cli.apps import find_app
+from djtasks.cli import autoreload, daemon, foreign
 from djtasks.conf import settings
 from djtasks.exceptions import ImproperlyConfigured
 from djtasks.log import level_of
 from djtasks.registry import import_default_modules, tasks
 from djtasks.security import check_privileges
-from djtasks.worker.identity import node_name
+from djtasks.worker import signalling, titles
+from djtasks.worker.identity import file_name, indexed, node_name
 from djtasks.worker.options import POOLS, WorkerOptions, consumed_queues
-from djtasks.worker.worker import EX_REPLACE, Worker, start_logging
+from djtasks.worker.worker import EX_FAILURE, EX_REPLACE, Worker, start_logging
 
 logger = logging.getLogger("djtasks.worker")
+
+#: In the environment of a process that has replaced its program: its own pid.
+_REPLACED = "DJTASKS_REPLACED"
 
 
 def names(text: str) -> list[str]:
@@ -29,26 +36,28 @@ def names(text: str) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Celery's options of a worker. What is not given comes from the settings."""
     add = parser.add_argument
-    add("-A", "--app", metavar="APP", help="a module with an app in it, or module:attribute, which is imported first")
+    foreign.add_app(parser)
+    add("-I", "--include", type=names, default=[], metavar="A,B", help="modules to import, beside INCLUDE")
     add("-c", "--concurrency", type=int, metavar="N", help="tasks at a time (default: the CPUs)")
     add("-Q", "--queues", type=names, metavar="A,B", help="queues to consume (default: TASK_QUEUES)")
     add("-X", "--exclude-queues", type=names, default=[], metavar="A,B", help="queues not to consume")
     add("-P", "--pool", metavar="POOL", help=f"where tasks run: {', '.join(POOLS)} (default: WORKER_POOL)")
     add("-n", "--hostname", metavar="NODE", help="the node's name; %%h host, %%n its name, %%d its domain")
     add("-l", "--loglevel", metavar="LEVEL", default="WARNING", help="DEBUG, INFO, WARNING, ERROR or CRITICAL")
-    add("-f", "--logfile", metavar="FILE", help="log there instead of to stderr")
+    add("-f", "--logfile", metavar="FILE", help="log there; %%n node's name, %%h host, %%i, %%I child's index")
     add("--time-limit", type=float, metavar="SECONDS", help="kill a task after so long")
     add("--soft-time-limit", type=float, metavar="SECONDS", help="raise SoftTimeLimitExceeded in it after so long")
     add("--max-tasks-per-child", type=int, metavar="N", help="replace a child after so many tasks")
     add("--max-memory-per-child", type=int, metavar="KIB", help="replace a child that uses more memory than that")
     add("--prefetch-multiplier", type=int, metavar="N", help="at most so many messages a child; 0: 10 ms of work")
     add("--disable-prefetch", action="store_true", help="claim a task only when a child is free for it")
-    add("-O", "--optimization", metavar="HOW", help="accepted, and not needed: scheduling is always fair")
+    add("--shutdown-timeout", type=float, metavar="SECONDS", help="at TERM kill what has not ended after so long")
+    add("--autoreload", action="store_true", help="start anew when code changes; for development")
     add("--purge", "--discard", action="store_true", help="throw away what waits in the queues first")
     add("-B", "--beat", action="store_true", help="send periodic tasks, too, as runbeat does")
-    add("-s", "--schedule", metavar="FILE", help="accepted, and not needed: schedules are rows of the database")
-    add("-S", "--statedb", metavar="FILE", help="accepted, and not needed: what is revoked is in the database")
     add("-q", "--quiet", action="store_true", help="no banner")
+    daemon.add_arguments(parser)
+    foreign.add_arguments(parser, foreign.WORKERS)
 
 
 def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
@@ -65,9 +74,10 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
     concurrency = chosen("concurrency", "WORKER_CONCURRENCY")
     if concurrency is None:
         concurrency = 1 if pool == "solo" else cpus()
+    node = node_name(given.get("hostname"))
     return WorkerOptions(
         queues=consumed_queues(given.get("queues"), given.get("exclude_queues") or []),
-        hostname=node_name(given.get("hostname")),
+        hostname=node,
         pool=pool,
         concurrency=concurrency,
         time_limit=chosen("time_limit", "TASK_TIME_LIMIT"),
@@ -78,8 +88,9 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
         if given.get("disable_prefetch")
         else chosen("prefetch_multiplier", "WORKER_PREFETCH_MULTIPLIER"),
         soft_shutdown_timeout=settings.WORKER_SOFT_SHUTDOWN_TIMEOUT,
+        shutdown_timeout=given.get("shutdown_timeout"),
         loglevel=loglevel,
-        logfile=given.get("logfile"),
+        logfile=file_name(given["logfile"], node) if given.get("logfile") else None,
         purge=bool(given.get("purge")),
         beat=bool(given.get("beat")),
         quiet=bool(given.get("quiet")),
@@ -96,25 +107,84 @@ def run(given: Mapping[str, Any]) -> int:
 
     Raises ImproperlyConfigured; SecurityError for root that reads pickle.
     """
-    if given.get("app"):
-        find_app(given["app"]).set_current()
+    if os.environ.pop(_REPLACED, "") == str(os.getpid()):
+        # The same command line, for the second time: it is in the background by now, and what it purged was before.
+        given = {**given, "purge": False, "detach": False}
+    if given.get("autoreload"):
+        return _autoreload(given)
+    signalling.leave_first_place()
+    signalling.term_is_quit()
+    started_in = os.getcwd()
+    daemon.settle(given)
+    foreign.use_app(given)
     check_privileges(settings.ACCEPT_CONTENT)
     options = worker_options(given)
+    birth = daemon.detach() if given.get("detach") else None
+    if birth is not None:
+        # It has no terminal any more, whatever it was started by.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        start_logging(options)
-    except OSError as error:
-        raise ImproperlyConfigured(f"the log file cannot be written: {error}") from error
-    if given.get("statedb"):
-        logger.info("--statedb does nothing: revocations are rows of the database, and outlive every worker")
-    if given.get("schedule"):
-        logger.info("--schedule does nothing: when what has run is in the database, and every beat knows it")
-    import_default_modules()
-    atomic.check(tasks.values())
-    code = Worker(options).run()
-    if code == EX_REPLACE:
-        # The same process, a new program: whoever watches over it sees nothing, and its threads are gone.
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 -- what we were started with
+        code = _run(given, options, birth)
+    except BaseException as error:
+        if birth is not None:
+            birth.failed(str(error) or type(error).__name__)
+        raise
+    return _replace(started_in) if code == EX_REPLACE else code
+
+
+def _autoreload(given: Mapping[str, Any]) -> int:
+    for option in ("detach", "pidfile"):
+        if given.get(option):
+            raise ImproperlyConfigured(f"--autoreload is for development, and does not go with --{option}; drop one")
+    return autoreload.supervise(given.get("include") or ())
+
+
+def _run(given: Mapping[str, Any], options: WorkerOptions, birth: daemon.Birth | None) -> int:
+    """Run it; a pid file stays where the program is to be replaced."""
+    pidfile = None
+    if given.get("pidfile"):
+        pidfile = daemon.Pidfile(indexed(file_name(given["pidfile"], options.hostname), 0))
+        pidfile.acquire()
+    code = 0
+    try:
+        try:
+            start_logging(options)
+        except OSError as error:
+            raise ImproperlyConfigured(f"the log file cannot be written: {error}") from error
+        foreign.explain(given, foreign.WORKERS, logger.info)
+        import_default_modules()
+        for name in given.get("include") or ():
+            _include(name)
+        atomic.check(tasks.values())
+        titles.enable()
+        titles.name(f"{options.hostname}:MainProcess")
+        worker = Worker(options._replace(quiet=options.quiet or birth is not None))
+        if birth is not None:
+            worker.started = birth.done
+        code = worker.run()
+    finally:
+        if pidfile is not None and code != EX_REPLACE:
+            pidfile.release()
     return code
+
+
+def _include(name: str) -> None:
+    try:
+        import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImproperlyConfigured(f"--include {name}: {error}") from error
+
+
+def _replace(folder: str) -> int:
+    """The same process, a new program: whoever watches over it sees nothing, and its threads are gone."""
+    if not os.access(sys.executable, os.X_OK):
+        logger.error("%s may not be run by the user that --uid names: the worker cannot start anew", sys.executable)
+        return EX_FAILURE
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    with suppress(OSError):
+        # Where the command line was written for.
+        os.chdir(folder)
+    os.environ[_REPLACED] = str(os.getpid())
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 -- what we were started with

@@ -65,6 +65,7 @@ def open_chords(conn: Connection, chords: Sequence[Chord]) -> set[str]:
 
 
 #: The members of an open chord are none of ours to run: what was said of it is all there is.
+#: A row that says STARTED, or a state of the task's own, is that of a run which another task has replaced.
 FALL: LiteralString = """
     WITH fallen AS (
         SELECT *
@@ -81,7 +82,10 @@ FALL: LiteralString = """
             id, statement_timestamp(), %(state)s, name, queue, root_id, parent_id, group_id, %(content_type)s,
             %(content_encoding)s, %(result)s::bytea, %(traceback)s
         FROM fallen
-        ON CONFLICT (id) DO NOTHING
+        ON CONFLICT (id) DO UPDATE SET
+            done = excluded.done, state = excluded.state, content_type = excluded.content_type,
+            content_encoding = excluded.content_encoding, result = excluded.result, traceback = excluded.traceback
+        WHERE djtasks_result.done IS NULL OR djtasks_result.state NOT IN ('SUCCESS', 'FAILURE', 'REVOKED')
     ), part AS (
         INSERT INTO djtasks_part (chord, part, task, failed, content_type, content_encoding, result)
         SELECT fallen.chord, fallen.part, fallen.id, true, %(content_type)s, %(content_encoding)s, %(result)s::bytea

@@ -7,6 +7,7 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import sql
 from psycopg.pq import PipelineStatus
 
 from djtasks.conf import settings
@@ -149,6 +150,9 @@ def open_private(purpose: str, alias: str | None = None) -> psycopg.Connection:
         **params, autocommit=True, prepare_threshold=None if behind_proxy else 3, cursor_factory=psycopg.Cursor
     )
     arrays.register(conn)
+    if (role := wrapper.settings_dict["OPTIONS"].get("assume_role")) and not behind_proxy:
+        # What Django does in its own sessions. Behind a proxy it would be done to whoever comes next.
+        conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     return conn
 
 

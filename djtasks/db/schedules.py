@@ -79,11 +79,22 @@ def _instant(seconds: float | None) -> datetime | None:
         return _LAST if seconds > 0 else _FIRST
 
 
+def _json(text: str) -> Any:
+    """What a column with JSON holds; as a text where PostgreSQL can read it and Python cannot.
+
+    That is nested too deeply, or has a number of thousands of digits; whose row it is finds out when it is sent.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def _read(row: Sequence[Any]) -> Due:
     """A row of _COLUMNS."""
     plain, texts, instants = len(_PLAIN), len(_JSON), len(_INSTANTS)
     said: dict[str, Any] = dict(zip(_PLAIN, row[:plain], strict=True))
-    said |= {name: json.loads(text) for name, text in zip(_JSON, row[plain : plain + texts], strict=True)}
+    said |= {name: _json(text) for name, text in zip(_JSON, row[plain : plain + texts], strict=True)}
     times = row[plain + texts : plain + texts + instants]
     said |= {name: _instant(at) for name, at in zip(_INSTANTS, times, strict=True)}
     next_run_at, last_run_at, last_task_id, since, now = row[plain + texts + instants :]

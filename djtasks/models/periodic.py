@@ -182,9 +182,12 @@ class PeriodicTask(models.Model):
 
     def _is_clean(self, name: str) -> bool:
         """Whether Django finds nothing wrong with the field by itself; what it finds, it says."""
-        field = self._meta.get_field(name)
+        field: Any = self._meta.get_field(name)
+        value = getattr(self, name)
+        if field.blank and value in field.empty_values:
+            return True  # it does not look at those
         try:
-            field.clean(getattr(self, name), self)  # type: ignore[union-attr]
+            field.clean(value, self)
         except ValidationError:
             return False
         return True

@@ -8,7 +8,7 @@ from typing import Any
 
 from djtasks import calls, serializers
 from djtasks.exceptions import EncodeError, safe_repr
-from djtasks.periodic.entries import Entry, columns_of
+from djtasks.periodic.entries import OF_ONE_CALL, Entry, columns_of
 from djtasks.schedules import BaseSchedule, maybe_schedule, schedule
 
 #: What an entry of Celery's may say, and what one may say besides.
@@ -28,19 +28,6 @@ OWN_KEYS = (
 _KEPT_ELSEWHERE = ("last_run_at", "total_run_count", "app", "name")
 #: Options that are columns.
 _OWN = ("queue", "exchange", "routing_key", "priority", "headers", "expires")
-#: Options that say how one call is made.
-_OF_ONE_CALL = (
-    "task_id",
-    "eta",
-    "connection",
-    "producer",
-    "publisher",
-    "enqueue",
-    "using",
-    "periodic",
-    "chord",
-    "part",
-)
 
 
 def entry_of_code(name: str, definition: Any, source: str = "settings") -> Entry:
@@ -59,7 +46,7 @@ def entry_of_code(name: str, definition: Any, source: str = "settings") -> Entry
     args, kwargs = calls.check_arguments(said.get("args"), said.get("kwargs"))
     columns |= {field: said[field] for field in OWN_KEYS if field in said}
     columns |= _own_options(options, columns)
-    for option in _OF_ONE_CALL:
+    for option in OF_ONE_CALL:
         if options.pop(option, None) is not None:
             raise ValueError(f"the option {option!r} is of one call, and a periodic task is called again and again")
     for field in ("expires", "start_time", "clocked"):

@@ -22,6 +22,11 @@ PERIODS = {
 }
 #: What `every` can be: PostgreSQL's integer.
 EVERY_MAX = 2**31 - 1
+#: Options that say how one call is made.
+OF_ONE_CALL = (
+    *("task_id", "eta", "enqueue", "using", "connection", "producer", "publisher"),
+    *("periodic", "chord", "part"),
+)
 _TINY = timedelta(microseconds=1)
 #: Thousands of rows have the same few lines.
 _crontab = lru_cache(maxsize=1024)(crontab)

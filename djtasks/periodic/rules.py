@@ -9,7 +9,7 @@ from typing import Any
 from djtasks import calls, routing
 from djtasks.conf.kinds import QUEUE_NAME_MAX, WHOLE_MAX, is_storable
 from djtasks.exceptions import DecodeError, ImproperlyConfigured, QueueNotFound, safe_repr
-from djtasks.periodic.entries import EVERY_MAX, PERIODS, Entry, arguments_of, schedule_of
+from djtasks.periodic.entries import EVERY_MAX, OF_ONE_CALL, PERIODS, Entry, arguments_of, schedule_of
 from djtasks.registry import tasks
 from djtasks.schedules.base import zone_of
 from djtasks.schedules.fields import PARSERS, check_dates, expand
@@ -21,6 +21,9 @@ Found = Iterator[tuple[str, str]]
 NAME_MAX = 200
 KINDS = ("interval", "crontab", "clocked", "solar")
 CATCH_UPS, OVERLAPS = ("one", "all", "none"), ("allow", "skip")
+#: How deep JSON may be nested.
+DEPTH_MAX = 50
+_NESTS = (list, tuple, Mapping)
 _LENGTHS = {"minute": 240, "hour": 96, "day_of_month": 124, "month_of_year": 64, "day_of_week": 64}
 
 
@@ -170,6 +173,9 @@ def _how(entry: Entry) -> Found:
             calls.check(entry.options)
         except TypeError as error:
             yield "options", _sentence(error)
+        for option in OF_ONE_CALL:
+            if entry.options.get(option) is not None:
+                yield "options", f"{option!r} is of one call, and a periodic task is called again and again."
 
 
 def _arguments(entry: Entry) -> Found:
@@ -195,8 +201,19 @@ def _json(field: str, value: Any, kind: Any, wants: str) -> Found:
         storable = "\\u0000" not in text and is_storable(text)
     except (TypeError, ValueError, RecursionError):
         storable = False
+    if storable and _is_deep(value):
+        yield field, f"It is nested too deeply: {DEPTH_MAX} levels are the most."
     if not storable:
         yield field, "PostgreSQL cannot keep this as JSON: NUL, lone surrogates, NaN and infinities are not allowed."
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether it is nested deeper than everybody can read it who may have to."""
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        inner = [each.values() if isinstance(each, Mapping) else each for each in level if isinstance(each, _NESTS)]
+        level = [each for values in inner for each in values]
+    return any(isinstance(each, _NESTS) for each in level)
 
 
 def _policies(entry: Entry) -> Found:

@@ -9,6 +9,7 @@ from djtasks.schedules.base import MOST, BaseSchedule, aware, schedstate
 
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 _NONE = timedelta(0)
+_MINUTE = timedelta(minutes=1)
 
 
 class schedule(BaseSchedule):
@@ -51,11 +52,16 @@ class schedule(BaseSchedule):
         """`last` and one interval, in UTC; None when the calendar ends before."""
         last = aware(last)
         try:
-            if not self.relative:
+            if not self._is_rounded:
                 return last + self.run_every
             return self._rounded(last)
         except OverflowError:
             return None
+
+    @property
+    def _is_rounded(self) -> bool:
+        """Whether its times are rounded: what is less than a minute is one interval after the other."""
+        return self.relative and self.run_every >= _MINUTE
 
     def _rounded(self, last: datetime) -> datetime:
         after = last
@@ -66,7 +72,7 @@ class schedule(BaseSchedule):
                 local = local.replace(hour=0, minute=0, second=0, microsecond=0)
             elif self.run_every >= timedelta(hours=1):
                 local = local.replace(minute=0, second=0, microsecond=0)
-            elif self.run_every >= timedelta(minutes=1):
+            else:
                 local = local.replace(second=0, microsecond=0)
             # On a day of 25 hours, a day later is the same day.
             if (rounded := aware(local)) > last:
@@ -74,7 +80,7 @@ class schedule(BaseSchedule):
 
     def latest(self, last: datetime, now: datetime) -> datetime | None:
         """The last due time after `last` and not after `now`; None when there is none."""
-        if self.relative:
+        if self._is_rounded:
             return super().latest(last, now)
         last, now = aware(last), aware(now)
         steps = (now - last) // self.run_every
@@ -82,7 +88,7 @@ class schedule(BaseSchedule):
 
     def count(self, last: datetime, now: datetime, most: int = MOST) -> int:
         """How many due times there are after `last` and not after `now`, up to `most`."""
-        if self.relative:
+        if self._is_rounded:
             return super().count(last, now, most)
         return min(max((aware(now) - aware(last)) // self.run_every, 0), most)
 

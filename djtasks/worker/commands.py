@@ -13,13 +13,14 @@ import psycopg
 
 from djtasks.conf import settings
 from djtasks.db import control
+from djtasks.db.connections import LOST
 from djtasks.db.control import Command
 from djtasks.described import plain
 from djtasks.exceptions import safe_repr
 from djtasks.panel import Panel, Work
 from djtasks.worker import looking as _looking  # noqa: F401
 from djtasks.worker import steering as _steering  # noqa: F401
-from djtasks.worker.node import Node
+from djtasks.worker.node import NoAnswer, Node
 
 logger = logging.getLogger("djtasks.worker")
 
@@ -27,10 +28,6 @@ logger = logging.getLogger("djtasks.worker")
 REMEMBERED = 1000
 #: The longest text and the largest container of an answer.
 LONGEST, MOST = 1_000_000, 10_000
-
-
-class NoAnswer(Exception):
-    """It was done, and nothing is said of it."""
 
 
 class Commands:
@@ -93,7 +90,7 @@ class Commands:
         try:
             _check(name, work, arguments)
             answer = plain(work(self.node, **arguments), LONGEST, MOST)
-        except psycopg.Error:
+        except (NoAnswer, *LOST):
             # Whoever obeys has to know that the connection is gone.
             raise
         except Exception as error:
@@ -103,8 +100,6 @@ class Commands:
             logger.info("Command %s %s: %s", name, arguments, answer)
         else:
             logger.debug("Asked for %s", name)
-        if name == "shutdown" and answer is None:
-            raise NoAnswer
         return answer
 
 

@@ -45,6 +45,8 @@ class Governor:
         self._buckets: dict[str, Bucket | None] = {}
         #: Names of which messages have been set aside, as far as this worker knows.
         self.backlog: set[str] = set()
+        #: Those of which some have been held since the last look: they may still be on their way to the table.
+        self._held: set[str] = set()
         #: (lane, names) of messages that stand in the way of a claim, and are to be set aside in one go.
         self.crowded: dict[str, set[str]] = {}
 
@@ -90,6 +92,7 @@ class Governor:
             else:
                 # Behind those that were set aside before it.
                 self.backlog.add(message.name)
+                self._held.add(message.name)
                 self.hold(message.claim)
                 if full:
                     self.crowded.setdefault(message.queue, set()).add(message.name)
@@ -103,7 +106,8 @@ class Governor:
 
     def look(self, conn: psycopg.Connection) -> None:
         """Learn what others have set aside."""
-        self.backlog = {name for name in rates.names(conn) if name in tasks}
+        self.backlog = self._held | {name for name in rates.names(conn) if name in tasks}
+        self._held = set()
 
     @property
     def due(self) -> bool:

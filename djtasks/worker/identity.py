@@ -7,11 +7,13 @@ also says which boot and which pid namespace its pid is of, and when the kernel 
 import os
 import pathlib
 import random
+import re
 import socket
 
 from djtasks.db.workers import Peer
 
 _PROC = pathlib.Path("/proc")
+_SIGN = re.compile("%(.)")
 
 
 def new_incarnation() -> int:
@@ -30,6 +32,21 @@ def node_name(hostname: str | None) -> str:
     for sign, value in (("%h", host), ("%n", name), ("%d", domain), ("%%", "%")):
         text = text.replace(sign, value)
     return text if "@" in text else f"celery@{text}"
+
+
+def file_name(pattern: str, node: str) -> str:
+    """The name of a node's file: `%n` is the node's name before the `@`, `%h` its host, `%d` the host's domain, `%p`
+    the whole. What tells its processes apart is left to `indexed`.
+    """
+    name, _, host = node.partition("@")
+    values = {"n": name, "h": host, "d": host.partition(".")[2], "p": node}
+    return _SIGN.sub(lambda found: values.get(found[1], found[0]), pattern)
+
+
+def indexed(pattern: str, index: int) -> str:
+    """The name of a process's file: `%i` is the index of a child, 0 for the worker itself, `%I` is `-1` or nothing."""
+    values = {"i": str(index), "I": f"-{index}" if index else "", "%": "%"}
+    return _SIGN.sub(lambda found: values.get(found[1], found[0]), pattern)
 
 
 def boot_id() -> str:

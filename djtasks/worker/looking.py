@@ -3,12 +3,10 @@
 All of it may be answered by another thread while the solo pool is at a task: nothing here waits, or writes.
 """
 
-import functools
-import io
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from djtasks import tabled
 from djtasks.appconf import table
@@ -21,7 +19,11 @@ from djtasks.worker.node import Node, resident, rusage
 from djtasks.worker.pools.base import Begun
 
 Info = dict[str, Any]
-_question = functools.partial(inspect_command, anywhere=True)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _question(**options: Any) -> Callable[[F], F]:
+    return inspect_command(anywhere=True, **options)
 
 
 def _yes(text: str) -> bool:
@@ -112,12 +114,9 @@ def memsample(state: Node) -> str:
 @_question(signature="[samples=10]", args=[("samples", int)])
 def memdump(state: Node, samples: int = 10) -> str:
     """The last measurements of its memory, and what it uses now."""
-    out = io.StringIO()
-    print("- rss (sample):", file=out)  # noqa: T201 -- into a text
-    for at, used in list(state.samples)[-max(0, samples) or len(state.samples) :]:
-        print(f"-    > {time.strftime('%H:%M:%S', time.localtime(at))} {_megabytes(used)},", file=out)  # noqa: T201
-    print(f"- rss (end): {_megabytes(resident())}.", file=out)  # noqa: T201
-    return out.getvalue()
+    wanted = list(state.samples)[-samples:] if samples > 0 else []
+    lines = [f"-    > {time.strftime('%H:%M:%S', time.localtime(at))} {_megabytes(used)}," for at, used in wanted]
+    return "\n".join(["- rss (sample):", *lines, f"- rss (end): {_megabytes(resident())}.", ""])
 
 
 def _megabytes(used: int) -> str:

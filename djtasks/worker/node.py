@@ -15,6 +15,10 @@ from djtasks.worker.state import State
 SAMPLES: Final = 1000
 
 
+class NoAnswer(Exception):
+    """Raised by a command that was obeyed, and of which nothing is said."""
+
+
 class Node:
     """One worker. A command has it for as long as it is obeyed."""
 

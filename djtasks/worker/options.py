@@ -28,6 +28,8 @@ class WorkerOptions(NamedTuple):
     max_memory_per_child: int | None = None
     prefetch_multiplier: int = 0
     soft_shutdown_timeout: float = 0.0
+    #: Seconds after which what runs is killed at a warm shutdown, too.
+    shutdown_timeout: float | None = None
     loglevel: int = logging.WARNING
     logfile: str | None = None
     purge: bool = False
@@ -70,6 +72,9 @@ class WorkerOptions(NamedTuple):
             if value is not None and not is_limit(value):
                 wanted = f"{SECONDS_MAX:.0f} seconds at most" if value > 0 else "more than 0 seconds"
                 found.append(f"{option} must be {wanted}, not {value}")
+        timeout = self.shutdown_timeout
+        if timeout is not None and not 0 <= timeout <= SECONDS_MAX:
+            found.append(f"--shutdown-timeout must be from 0 to {SECONDS_MAX:.0f} seconds, not {timeout}")
         hard, soft = self.time_limit, self.soft_time_limit
         if hard is not None and soft is not None and soft > hard:
             found.append(f"--soft-time-limit {soft} would never be reached before --time-limit {hard}; make it smaller")

@@ -7,6 +7,9 @@ from djtasks.db import workers
 from djtasks.db.connections import LOST, borrow, open_private, reason
 from djtasks.exceptions import ImproperlyConfigured
 
+#: What PgBouncer answers to settings that a session cannot have there.
+PROXY = "unsupported startup parameter"
+
 
 def open_ready(purpose: str) -> psycopg.Connection:
     """A new connection to the task database, which has been looked at; the caller closes it.
@@ -22,6 +25,12 @@ def open_ready(purpose: str) -> psycopg.Connection:
     try:
         conn = open_private(purpose)
     except LOST as error:
+        if PROXY in str(error):
+            raise ImproperlyConfigured(
+                f"a proxy stands before the server of the database {alias!r} and refuses our settings"
+                f" ({reason(error)}); set DISABLE_SERVER_SIDE_CURSORS of DATABASES[{alias!r}] to True, if it pools"
+                " transactions"
+            ) from error
         raise ImproperlyConfigured(
             f"the database {alias!r} cannot be reached ({reason(error)}); start its server, or correct HOST, PORT,"
             f" USER and PASSWORD of DATABASES[{alias!r}]"

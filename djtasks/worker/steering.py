@@ -1,7 +1,8 @@
 """What a worker can be told: one function each. On the thread of its consumer, between two of its turns."""
 
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from djtasks import ratelimits
 from djtasks.calls import check_limit
@@ -12,7 +13,9 @@ from djtasks.db import workers
 from djtasks.panel import control_command
 from djtasks.registry import tasks
 from djtasks.routing import known_queues
-from djtasks.worker.node import Node
+from djtasks.worker.node import NoAnswer, Node
+
+logger = logging.getLogger("djtasks.worker")
 
 Answer = dict[str, Any]
 #: The most tasks at a time that one worker can be brought to.
@@ -143,9 +146,11 @@ def autoscale(state: Node, max: int | None = None, min: int | None = None) -> An
 
 
 @control_command(anywhere=True)
-def shutdown(state: Node, msg: str = "Got shutdown from remote") -> None:
+def shutdown(state: Node, msg: str = "Got shutdown from remote") -> NoReturn:
     """End what runs, and stop."""
+    logger.warning("%s", msg)
     state.worker.stop()
+    raise NoAnswer
 
 
 @control_command()

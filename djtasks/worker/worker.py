@@ -3,6 +3,8 @@
     TERM         warm: takes nothing more, ends what runs, exits 0
     INT          warm the first time (exit 1), cold the second time
     QUIT         cold: gives what runs WORKER_SOFT_SHUTDOWN_TIMEOUT seconds, then kills it, exits 1
+    HUP          warm, then starts anew in the same process; not on a terminal
+    USR1         logs what every thread does
 
 Whatever has not begun is given back at once; what is killed runs again or fails by its acknowledgement.
 """
@@ -14,6 +16,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import psycopg
@@ -29,10 +32,11 @@ from djtasks.db.connections import borrow
 from djtasks.db.workers import Registration
 from djtasks.exceptions import WorkerShutdown, WorkerTerminate
 from djtasks.registry import tasks
+from djtasks.worker import signalling
 from djtasks.worker.banner import banner, say
 from djtasks.worker.claimer import Claimer
 from djtasks.worker.consumer import Consumer
-from djtasks.worker.identity import boot_id, new_incarnation, pid_namespace, process_start
+from djtasks.worker.identity import boot_id, indexed, new_incarnation, pid_namespace, process_start
 from djtasks.worker.lanes import Lanes
 from djtasks.worker.limits import Limits
 from djtasks.worker.options import WorkerOptions
@@ -68,6 +72,8 @@ class Worker:
         self.embedded = embedded
         #: Set once it takes tasks.
         self.ready = threading.Event()
+        #: Called then.
+        self.started: Callable[[], object] | None = None
         self.options = options = self._announced(options).check()
         self.exitcode = EX_OK
         self.state = State(new_incarnation())
@@ -95,7 +101,9 @@ class Worker:
         self.beat: BeatThread | None = None
         self._stopping_at: float | None = None
         self._kill_at: float | None = None
-        #: It stops because its pool is worn out, and for no other reason.
+        #: It was told to end what runs, not only to wait for it.
+        self._cold = False
+        #: It stops because its pool is worn out, or at a HUP, and for no other reason.
         self._replaces = False
         if signals.celeryd_after_setup.receivers:
             signals.celeryd_after_setup.send(sender=options.hostname, instance=self, conf=current_app.conf)
@@ -200,12 +208,7 @@ class Worker:
             say(banner(self.options, self._database_name(), tasks))
         consumer = self.consumer
         if not self.embedded:
-            for number, handler in (
-                (signal.SIGTERM, self._on_term),
-                (signal.SIGINT, self._on_int),
-                (signal.SIGQUIT, self._on_quit),
-            ):
-                signal.signal(number, handler)
+            signalling.install(self._handlers())
         while self._stopping_at is None and not consumer.database.attempt(consumer.claimer.register):
             time.sleep(max(0.0, consumer.database.retry_at - time.monotonic()))
         consumer.start()
@@ -215,6 +218,8 @@ class Worker:
             self.beat.start()
         logger.info("%s ready.", self.options.hostname)
         self.ready.set()
+        if self.started is not None:
+            self.started()
         if signals.worker_ready.receivers:
             signals.worker_ready.send(sender=consumer)
 
@@ -251,6 +256,9 @@ class Worker:
         """While stopping: kill what overruns its time; give up on a database that does not come back."""
         now = time.monotonic()
         if self._kill_at is not None and now >= self._kill_at:
+            if not self._cold and self.pool.busy:
+                logger.warning("What runs did not end within %g seconds: it is killed", self.options.shutdown_timeout)
+                self.exitcode = EX_FAILURE
             self._kill()
         if self.pool.busy or self.consumer.database.connected:
             self._stopping_at = now
@@ -272,27 +280,56 @@ class Worker:
 
     def stop(self) -> None:
         """Stop as at a SIGTERM; from any thread."""
-        self._shut("SIGTERM", "Warm", EX_OK)
+        self._on_term()
+
+    def _handlers(self) -> dict[signal.Signals, signalling.Handler]:
+        """What it does at which signal."""
+        found: dict[signal.Signals, signalling.Handler] = {
+            signal.SIGTERM: self._on_quit if signalling.term_is_quit() else self._on_term,
+            signal.SIGINT: self._on_int,
+            signal.SIGQUIT: self._on_quit,
+        }
+        if signalling.hup_is_ours():
+            found[signal.SIGHUP] = self._on_hup
+        return found
 
     def _on_term(self, *_: int | FrameType | None) -> None:
         self._shut("SIGTERM", "Warm", EX_OK)
+        self._bound()
 
     def _on_int(self, *_: int | FrameType | None) -> None:
         if self._stopping_at is None:
             self._shut("SIGINT", "Warm", EX_FAILURE)
+            self._bound()
         else:
             self._on_quit()
 
+    def _on_hup(self, *_: int | FrameType | None) -> None:
+        """End what runs, and start anew in the same process; unless it stops anyway."""
+        if self._stopping_at is None:
+            self._shut("SIGHUP", "Warm", EX_OK)
+            self._bound()
+            self._replaces = True
+
     def _on_quit(self, *_: int | FrameType | None) -> None:
-        again = self._kill_at is not None
-        timeout = 0.0 if again else self.options.soft_shutdown_timeout
-        self._kill_at = self.consumer.wake_at = time.monotonic() + timeout
+        timeout = 0.0 if self._cold else self.options.soft_shutdown_timeout
+        self._cold = True
         self._shut("SIGQUIT", "Cold", EX_FAILURE, timeout)
-        if self.options.pool == "solo" and self.pool.running():
-            # The task runs in this very thread: there is nothing else to kill.
+        self._kill_in(timeout)
+
+    def _bound(self) -> None:
+        """Let a warm shutdown last no longer than it may."""
+        if self.options.shutdown_timeout is not None and self._kill_at is None:
+            self._kill_in(self.options.shutdown_timeout)
+
+    def _kill_in(self, timeout: float) -> None:
+        self._kill_at = self.consumer.wake_at = time.monotonic() + timeout
+        if self.options.pool == "solo" and self.pool.running() and not self.embedded:
+            # The task runs in the main thread: there is nothing else to kill.
             if not timeout:
                 raise WorkerTerminate(EX_FAILURE)
-            timer = threading.Timer(timeout, signal.pthread_kill, (threading.get_ident(), signal.SIGQUIT))
+            main = threading.main_thread().ident
+            timer = threading.Timer(timeout, signal.pthread_kill, (main, signal.SIGQUIT))
             timer.daemon = True
             timer.start()
 
@@ -308,6 +345,7 @@ class Worker:
         if not self.embedded:
             text = f"soft, terminating in {timeout:g} seconds" if timeout else how.lower()
             say(f"\nworker: {text.capitalize()} shutdown (MainProcess)")
+            logger.info("%s shutdown at %s", how, sig)
         if signals.worker_shutting_down.receivers:
             signals.worker_shutting_down.send(sender=self.options.hostname, sig=sig, how=how, exitcode=self.exitcode)
         if first:
@@ -335,4 +373,4 @@ class Worker:
 
 def start_logging(options: WorkerOptions) -> None:
     """Set up logging for this process and, by inheritance, for its children."""
-    log.setup_logging(options.loglevel, options.logfile)
+    log.setup_logging(options.loglevel, options.logfile and indexed(options.logfile, 0))

@@ -151,6 +151,20 @@ def test_an_edit_of_what_the_code_says_is_marked_as_one(admin_client: Client) ->
     assert "'every': 30" in field(page, "from_code")
 
 
+def test_a_page_that_stood_open_does_not_switch_on_what_has_run_once_meanwhile(admin_client: Client) -> None:
+    row = stored(admin_client, clocked("2030-01-01"))
+    page = admin_client.get(page_of(row)).content.decode()
+    assert 'name="initial-enabled" value="True"' in page
+    PeriodicTask.objects.update(enabled=False)
+    edited = clocked("2030-01-01", description="seen", **{"initial-enabled": "True"})
+    assert admin_client.post(page_of(row), edited).status_code == 302
+    row.refresh_from_db()
+    assert (row.description, row.enabled) == ("seen", False)
+    assert admin_client.post(page_of(row), clocked("2030-01-01")).status_code == 302
+    row.refresh_from_db()
+    assert row.enabled
+
+
 def test_a_row_is_deleted_with_what_beat_keeps_of_it(admin_client: Client) -> None:
     row = a_periodic_task()
     assert Tick.objects.filter(pk=row.pk).exists()

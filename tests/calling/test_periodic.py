@@ -281,6 +281,8 @@ def test_a_row_holds_a_schedule(when: Any, text: str) -> None:
         ({"kind": "crontab"}, "every", "an interval too"),
         ({"kind": "clocked", "every": None, "clocked": NOON - 365 * 24 * HOUR, "one_off": True}, "clocked", "passed"),
         ({"args": {}}, "args", "a list"),
+        ({"args": None}, "args", "a list"),
+        ({"kind": "crontab", "every": None, "period": "", "minute": None}, "minute", "a text of 1 to 240"),
         ({"args": ["\0"]}, "args", "PostgreSQL cannot keep"),
         ({"kwargs": []}, "kwargs", "an object"),
         ({"expires": NOON - 365 * 24 * HOUR}, "expires", "passed"),

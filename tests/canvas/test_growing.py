@@ -51,6 +51,12 @@ def replaced(self: Any, *args: Any, by: Any) -> Any:
     raise self.replace(signature(by))
 
 
+@shared_task(name="grow.reported", bind=True)
+def reported(self: Any, *args: Any, by: Any) -> Any:
+    self.update_state(state="PROGRESS", meta={"done": 1})
+    return self.replace(signature(by))
+
+
 @shared_task(name="grow.atomic", bind=True, atomic=True)
 def atomically(self: Any, *args: Any, by: Any) -> Any:
     return self.replace(signature(by))
@@ -179,6 +185,14 @@ def test_a_replacement_that_fails_fails_its_chain_and_its_chord() -> None:
     behind = chain(replaced.s(by=fail.s()), look.s())()
     drain()
     assert (behind.state, seen) == ("FAILURE", [])
+
+
+def test_a_replacement_that_fails_early_ends_what_the_replaced_run_had_reported() -> None:
+    result = reported.delay(by=chain(add.s(1, 2), fail.s(), add.s(1)))
+    drain()
+    assert result.state == "FAILURE"
+    with pytest.raises(LookupError):
+        result.get(timeout=1)
 
 
 def test_replacements_of_replacements_count_their_nesting() -> None:

@@ -20,6 +20,8 @@ from tests.calling.conftest import Configure, connected
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["djtasks"])
 
+ONE_ID = "6c1b2f0e-93d4-4a55-8f0a-0c5d2b7e9a11"
+
 
 @shared_task
 def add(x: int, y: int = 0) -> int:
@@ -131,6 +133,16 @@ def test_empty_workflows() -> None:
     assert chain().apply_async() is None
 
 
+def test_an_empty_chain_is_no_member() -> None:
+    results = group([chain(), add.s(1, 2)]).apply_async()
+    total_of = chord([chain(), add.s(1, 2), chain(group([]))], total.s())()
+    frozen = group([chain(), add.s(1, 2)]).freeze()
+    drain()
+    assert results.get(timeout=1) == [3]
+    assert total_of.get(timeout=1) == 3
+    assert len(frozen.results) == 1
+
+
 def test_what_a_task_sends_is_its_child_once_whatever_it_is() -> None:
     result = sends.delay()
     drain()
@@ -162,6 +174,10 @@ def test_signals_about_members_are_sent_for_each() -> None:
         (lambda: chain(add.s(1), add.s(object())), EncodeError, "object"),
         (lambda: group(add.s(1), add.s(2).set(kew="x")), TypeError, "no option 'kew'"),
         (lambda: group(add.s(1), add.s(2).set(priority="x")), (TypeError, ValueError), "priority"),
+        (lambda: chord([add.s(1)], chain()), TypeError, "a chord needs a body"),
+        (lambda: group(add.s(1), add.s(2)) | chain(), TypeError, "a chord needs a body"),
+        (lambda: chord([add.s(1).set(task_id=ONE_ID)] * 2, total.s()), RuntimeError, "the same id"),
+        (lambda: group(add.s(1).set(task_id=ONE_ID), add.s(2).set(task_id=ONE_ID)), RuntimeError, "the same id"),
     ],
 )
 def test_what_is_wrong_is_raised_in_the_caller_and_leaves_nothing(made: Any, error: Any, text: str) -> None:

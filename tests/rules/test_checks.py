@@ -243,7 +243,7 @@ def test_a_default_rate_that_is_none_is_an_error(settings: LazySettings) -> None
         ({"task": "shop.add", "schedule": 10, "args": [1], "catch_up": "some"}, "It is one of one, all, none"),
     ],
 )
-def test_a_periodic_task_of_the_code_that_cannot_be_is_an_error(
+def test_a_periodic_task_of_the_code_that_cannot_be_is_a_warning_that_says_why(
     settings: LazySettings, entry: dict[str, Any], error: str
 ) -> None:
     task = type("Add", (Task,), {"name": "shop.add", "run": lambda self, x, y=0: x + y})()
@@ -253,7 +253,7 @@ def test_a_periodic_task_of_the_code_that_cannot_be_is_an_error(
         [message] = check_settings()
     finally:
         del tasks["shop.add"]
-    assert message.id == "djtasks.E070"
+    assert message.id == "djtasks.W071"
     assert "'mine' (BEAT_SCHEDULE)" in message.msg
     assert error.lower() in message.msg.lower()
     assert message.hint

@@ -78,6 +78,12 @@ def test_a_relative_interval_is_rounded_down_to_its_unit(every: timedelta, expec
     assert schedule(every, relative=True).next_after(last) == datetime.fromisoformat(f"{expected}+00:00")
 
 
+def test_a_relative_interval_of_less_than_a_minute_is_found_at_once() -> None:
+    rule = schedule(timedelta(microseconds=1), relative=True)
+    assert rule.latest(NOON, NOON + timedelta(days=365)) == NOON + timedelta(days=365)
+    assert rule.count(NOON, NOON + timedelta(days=365), 10**20) == 365 * 86400 * 10**6
+
+
 def test_a_relative_interval_is_rounded_in_the_zone_of_the_settings() -> None:
     with override_settings(DJTASKS={"TIMEZONE": "Europe/Paris"}):
         assert schedule(DAY, relative=True).next_after(NOON) == datetime(2026, 5, 6, 22, tzinfo=UTC)

@@ -1,5 +1,6 @@
 """The rules of periodic tasks: what code says, what is wrong with it, when it is due, and what it is called with."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -190,6 +191,9 @@ def test_what_celerys_beat_keeps_in_its_entries_is_passed_over() -> None:
         ({"kwargs": {"a": float("nan")}}, "kwargs", "PostgreSQL cannot keep"),
         ({"headers": 5}, "headers", "an object"),
         ({"options": {"quueue": 1}}, "options", "did you mean 'queue'"),
+        ({"args": json.loads("[" * 51 + "]" * 51)}, "args", "50 levels are the most"),
+        ({"options": {"task_id": "x"}}, "options", "'task_id' is of one call"),
+        ({"options": {"chord": "x", "part": 1}}, "options", "'chord' is of one call"),
         ({"queue": "q" * 201}, "queue", "1 to 200 characters"),
         ({"priority": 40000}, "priority", "from -32768 to 32767"),
         ({"expires": NOON, "expire_seconds": 5}, "expire_seconds", "not both"),

@@ -145,6 +145,9 @@ def test_an_edit_that_is_not_committed_keeps_its_row_from_being_sent(connect: Co
     [
         ({"options": {"countdown": -5}}, "countdown"),
         ({"args": {"no": "list"}}, "args must be a JSON list"),
+        # PostgreSQL reads them, Python does not.
+        ({"args": f"[{'9' * 5000}]"}, "args must be a JSON list"),
+        ({"kwargs": f'{{"x": {"[" * 3000}{"]" * 3000}}}'}, "kwargs must be a JSON object"),
         ({"options": {"cuontdown": 3}}, "did you mean 'countdown'"),
         ({"task": "tests.unknown", "options": {"priority": "high"}}, "priority"),
     ],

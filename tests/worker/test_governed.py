@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from djtasks import control
+from djtasks import commanding
 from djtasks.db import notify, queues
 from djtasks.db.connections import open_private
 from tests.waits import wait_until as wait_long
@@ -94,7 +94,7 @@ def test_the_rate_of_a_running_worker_can_be_changed(workers: Workers, audit: Au
     workers.start("-c", "1", TASK_DEFAULT_RATE_LIMIT="1/h", **OPTIONS)
     app.noted.bulk_apply_async(((number,), {}) for number in range(20))
     wait_until(audit.numbers, "the first has run")
-    [answer] = control.rate_limit(app.noted.name, "50/s", reply=True, timeout=5)
+    [answer] = commanding.rate_limit(app.noted.name, "50/s", reply=True, timeout=5)
     assert list(answer.values()) == [{"ok": "new rate limit set successfully"}]
     wait_until(lambda: not left(), "all have run")
 

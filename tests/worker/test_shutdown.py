@@ -109,7 +109,9 @@ def test_term_lets_the_running_task_end_and_takes_no_other(workers: Workers, gat
     worker = workers.start("-P", pool, "-c", "1")
     running, others = hand_over("celery", tasks.hold, gate, [tasks.noted] * 10)
     worker.signal(signal.SIGTERM)
-    wait_until(lambda: worker.process.poll() is None, "it has got the signal")
+    if pool == "threads":
+        # In the other one the signal interrupts the task itself.
+        worker.says("Warm shutdown")
     gate.open()
     assert worker.wait() == 0
     assert value(running) == worker.pid

@@ -21,8 +21,10 @@ from django.db import connections
 from djtasks import aio, log, signals, tracer
 from djtasks.exceptions import EncodeError, SoftTimeLimitExceeded
 from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.worker import titles
 from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections, clean_up, drop_inherited
+from djtasks.worker.identity import indexed
 from djtasks.worker.pools import packets
 from djtasks.worker.pools.base import Job
 from djtasks.worker.pools.slots import Slots
@@ -46,8 +48,13 @@ class ChildOptions(NamedTuple):
 
     def with_logging(self) -> "ChildOptions":
         """Set up logging in an interpreter that is no copy of the worker."""
-        log.setup_logging(self.loglevel, self.logfile)
+        log.setup_logging(self.loglevel, self.logfile and indexed(self.logfile, 0))
         return self
+
+    def with_own_log(self, index: int) -> None:
+        """Log into the child's own file, where each has one."""
+        if self.logfile and (name := indexed(self.logfile, index)) != indexed(self.logfile, 0):
+            log.setup_logging(self.loglevel, name)
 
 
 class Child:
@@ -144,6 +151,8 @@ def run_child(slot: int, tasks: socket.socket, outcomes: socket.socket, slots: S
         random.seed()
         drop_inherited()
         log.set_process_name(f"ForkPoolWorker-{slot + 1}")
+        titles.name(f"{options.hostname}:ForkPoolWorker-{slot + 1}")
+        options.with_own_log(slot + 1)
         if signals.worker_process_init.receivers:
             signals.worker_process_init.send(sender=None)
         code = child.run()

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import django
 
 from djtasks.registry import import_default_modules
+from djtasks.worker import titles
 from djtasks.worker.pools import packets
 from djtasks.worker.pools.child import ChildOptions, run_child
 from djtasks.worker.pools.slots import Slots
@@ -204,6 +205,7 @@ class ForkServer:
             try:
                 self.control.close()
                 os.close(self._alive)
+                titles.name(f"{self.options.hostname}:ForkServer")
                 Server(theirs, life, self.slots, self.options).serve()
             finally:
                 os._exit(1)
@@ -286,6 +288,7 @@ class ForkServer:
 def main(arguments: str) -> None:
     """A fork server that was executed rather than forked."""
     control, life, memory, count, options = json.loads(arguments)
+    titles.enable()
     django.setup()
     import_default_modules()
     gc.collect()
