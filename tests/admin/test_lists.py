@@ -332,7 +332,8 @@ def fill(count: int) -> None:
             INSERT INTO djtasks_result (id, done, state, name, queue, periodic)
             SELECT gen_random_uuid(), now() - n * interval '1 second',
                 CASE WHEN n %% 1000 = 0 THEN 'FAILURE' ELSE 'SUCCESS' END,
-                CASE WHEN n = %s THEN 'rare' ELSE 'common' END, 'celery', CASE WHEN n %% 10 = 0 THEN 100 + n / 10 %% 2 END
+                CASE WHEN n = %s THEN 'rare' ELSE 'common' END, 'celery',
+                CASE WHEN n %% 10 = 0 THEN 100 + n / 10 %% 2 END
             FROM generate_series(1, %s) AS n
             """,
             [count, count],

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from djtasks import waiting
+from djtasks import delivery, waiting
 from tests.worker.running import django_at
 
 
@@ -32,10 +32,12 @@ def with_options(url: str, **options: str) -> str:
 
 @contextmanager
 def at(url: str) -> Iterator[None]:
-    """Point Django, and the thread in which this process waits for results, at another address."""
+    """Point Django at another address, and with it the sessions that djtasks itself keeps in this process."""
     waiting.close()
+    delivery.close()
     with django_at(url):
         try:
             yield
         finally:
             waiting.close()
+            delivery.close()

@@ -12,7 +12,7 @@ from djtasks import commanding
 from djtasks.db import notify, queues
 from djtasks.db.connections import open_private
 from tests.waits import wait_until as wait_long
-from tests.worker.running import Audit, Gate, Workers, ended, query, taken, value, wait_until, waits
+from tests.worker.running import DEADLINE, Audit, Gate, Workers, ended, query, taken, value, wait_until, waits
 from tests.worker_app import limited
 from tests.worker_app import tasks as app
 
@@ -97,6 +97,15 @@ def test_the_rate_of_a_running_worker_can_be_changed(workers: Workers, audit: Au
     [answer] = commanding.rate_limit(app.noted.name, "50/s", reply=True, timeout=5)
     assert list(answer.values()) == [{"ok": "new rate limit set successfully"}]
     wait_until(lambda: not left(), "all have run")
+
+
+def test_calls_one_after_the_other_wait_for_their_rate_and_no_longer(workers: Workers, audit: Audit) -> None:
+    workers.start("-c", "1", **OPTIONS)
+    limited.twenty_a_second.delay(0).get(timeout=DEADLINE)
+    began = time.monotonic()
+    for number in range(1, 5):
+        limited.twenty_a_second.delay(number).get(timeout=DEADLINE)
+    assert time.monotonic() - began < 1.0
 
 
 def test_of_what_was_set_aside_the_higher_priority_and_the_older_starts_first(workers: Workers, audit: Audit) -> None:
