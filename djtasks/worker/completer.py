@@ -138,7 +138,7 @@ class Completer(Flights):
 
     def drop(self) -> int:
         """Forget everything: the worker has been declared dead. Returns how many outcomes were dropped."""
-        count = len(self.outcomes) + len(self.flight) + len(self.again)
+        dropped = [outcome.id for outcome in (*self.outcomes, *self.flight, *self.again)]
         self.flight = []
         self.special = self.parts = self.followed_by = False
         self.then.clear()
@@ -146,8 +146,8 @@ class Completer(Flights):
         for each in (*lists, self.progress):
             each.clear()
         self.freed.clear()
-        self.state.counters["refused"] += count
-        return count
+        self.refuse(dropped)
+        return len(dropped)
 
     def refuse(self, ids: Iterable[str]) -> None:
         """Count and log outcomes that came too late."""
