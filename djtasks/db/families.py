@@ -49,6 +49,7 @@ def children(conn: Connection, task_id: str) -> list[Relation]:
     return [Relation._make(row) for row in rows(conn, CHILDREN, {"id": task_id})]
 
 
+#: Two branches, each by an index of its own: an OR between them would be a reading of the whole table on older servers.
 WORKFLOW: LiteralString = """
     WITH root AS (
         SELECT coalesce(
@@ -57,16 +58,22 @@ WORKFLOW: LiteralString = """
             %(id)s::uuid
         ) AS id
     ), ended AS (
-        SELECT r.id, r.name, r.state, r.root_id, r.parent_id, r.group_id
-        FROM djtasks_result AS r, root
-        WHERE r.root_id = root.id OR r.id = root.id
-        ORDER BY r.id = %(id)s::uuid DESC, r.id
+        SELECT id, name, state, root_id, parent_id, group_id
+        FROM (
+            SELECT r.* FROM djtasks_result AS r, root WHERE r.root_id = root.id
+            UNION ALL
+            SELECT r.* FROM djtasks_result AS r, root WHERE r.id = root.id AND r.root_id IS DISTINCT FROM root.id
+        ) AS r
+        ORDER BY id = %(id)s::uuid DESC, id
         LIMIT %(limit)s
     ), waiting AS (
-        SELECT m.id, m.name, m.root_id, m.parent_id, m.group_id, m.owner IS NOT NULL AS running
-        FROM djtasks_message AS m, root
-        WHERE m.root_id = root.id OR m.id = root.id
-        ORDER BY m.id = %(id)s::uuid DESC, m.id
+        SELECT id, name, root_id, parent_id, group_id, owner IS NOT NULL AS running
+        FROM (
+            SELECT m.* FROM djtasks_message AS m, root WHERE m.root_id = root.id
+            UNION ALL
+            SELECT m.* FROM djtasks_message AS m, root WHERE m.id = root.id AND m.root_id IS DISTINCT FROM root.id
+        ) AS m
+        ORDER BY id = %(id)s::uuid DESC, id
         LIMIT %(limit)s
     )
     SELECT
