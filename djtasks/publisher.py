@@ -163,14 +163,24 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
         own_keys.unique,
         own_keys.on_conflict,
         own_keys.limit,
+        *_place(options, frame),
+    )
+
+
+def _place(
+    options: Options, frame: Frame | None
+) -> tuple[str | None, str | None, str | None, str | None, int | None, int | None]:
+    """Where a call belongs, as the last fields of `Message`: root, parent, group, chord, part, periodic task."""
+    group, part = options.get("group_id"), options.get("part")
+    return (
         _root(options, frame),
         _parent(options, frame),
         # A chord's body knows the group of its header, but is no member of it.
-        None if (group := get("group_id")) is None or get("group_index") is None else as_task_id(group),
+        None if group is None or options.get("group_index") is None else as_task_id(group),
         # What names no part of it is none: a copy of a call that was one.
-        None if (part := get("part")) is None else get("chord"),
+        None if part is None else options.get("chord"),
         part,
-        get("periodic"),
+        options.get("periodic"),
     )
 
 
