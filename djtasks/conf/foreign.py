@@ -47,12 +47,4 @@ IGNORED: frozenset[str] = frozenset(
 )
 
 #: Celery's settings which are to act here one day, and do not yet.
-LATER: frozenset[str] = frozenset(
-    """
-    EVENT_SERIALIZER
-    TASK_REMOTE_TRACEBACKS TASK_SEND_SENT_EVENT
-    WORKER_AUTOSCALER WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS WORKER_DEDUPLICATE_SUCCESSFUL_TASKS
-    WORKER_DIRECT WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE
-    WORKER_POOL_RESTARTS WORKER_PROC_ALIVE_TIMEOUT WORKER_SEND_TASK_EVENTS
-    """.split()  # noqa: SIM905 -- a list would be a line for each
-)
+LATER: frozenset[str] = frozenset(["TASK_REMOTE_TRACEBACKS"])

@@ -5,6 +5,7 @@ changing one by hand goes around the fences that keep a task from running twice.
 """
 
 from djtasks.models.control import Command, Queue, Reply, Revocation
+from djtasks.models.event import Event, Sample
 from djtasks.models.limit import Alias, Limit, Throttle
 from djtasks.models.message import Message
 from djtasks.models.periodic import Beat, PeriodicTask, Tick
@@ -18,6 +19,7 @@ __all__ = [
     "Chord",
     "Command",
     "DeadLetter",
+    "Event",
     "Group",
     "Limit",
     "Message",
@@ -27,6 +29,7 @@ __all__ = [
     "Reply",
     "Result",
     "Revocation",
+    "Sample",
     "Throttle",
     "Tick",
     "Waiter",

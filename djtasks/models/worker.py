@@ -24,6 +24,9 @@ class Worker(models.Model):
     pool = models.TextField()
     queues = models.JSONField(default=list)
     counters = models.JSONField(default=dict, help_text="how many tasks it has ended, by state")
+    state = models.JSONField(
+        null=True, help_text="what it said with its last heartbeat: load, limits, versions, events"
+    )
 
     class Meta:
         db_table = "djtasks_worker"

@@ -149,9 +149,9 @@ def test_settings_of_other_servers_are_accepted_and_do_nothing(key: str) -> None
 
 
 def test_a_setting_that_does_nothing_yet_is_a_warning() -> None:
-    [problem] = problems({"EVENT_SERIALIZER": "x"})
+    [problem] = problems({"TASK_REMOTE_TRACEBACKS": True})
     assert (problem.level, "not supported yet" in problem.text) == ("warning", True)
-    assert load({"EVENT_SERIALIZER": "x"}) == Settings()
+    assert load({"TASK_REMOTE_TRACEBACKS": True}) == Settings()
 
 
 def test_no_name_is_both_a_setting_and_foreign() -> None:
