@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:8000
 SAY := @printf '\033[1m%s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test browser pictures bench chaos lint format types layers build clean
+.PHONY: help venv demo run test browser pictures bench chaos docs lint format types layers build clean
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of:"
@@ -77,6 +77,13 @@ bench: $(READY) ## how fast it is, and what it costs (AGAINST=celery compares, A
 chaos: $(READY) ## break everything for a quarter of an hour, and audit every task (ARGS="--only worker")
 	$(SAY) "Breaking workers, connections and servers, and auditing every task"
 	@$(PY) -m tests.chaos --long $(ARGS)
+
+docs: $(READY) ## the documentation as a site, in build/docs; a warning is an error
+	@$(PY) -c 'import sphinx, myst_parser, furo' 2>/dev/null || \
+		$(PY) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[docs]'
+	$(SAY) "Building the documentation with Sphinx"
+	@$(PY) -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 lint: $(READY) ## ruff: rules and format
 	$(SAY) "Checking rules and format with ruff"

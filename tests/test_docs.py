@@ -47,6 +47,16 @@ def test_the_settings_page_says_what_the_settings_say() -> None:
     assert (ROOT / "docs/reference/settings.md").read_text() == module.page()
 
 
+def test_the_reference_says_what_the_code_says() -> None:
+    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, text in module.pages().items():
+        assert (ROOT / "docs/reference" / name).read_text() == text, f"run docs/make_reference.py: {name} has changed"
+
+
 def test_every_page_is_found_from_the_readme() -> None:
     linked = set(re.findall(r"\]\((docs/[^)#:]+)\)", PAGES[0].read_text()))
     assert [name for page in PAGES[1:] if (name := str(page.relative_to(ROOT))) not in linked] == []

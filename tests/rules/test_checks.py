@@ -120,7 +120,7 @@ def test_settings_of_other_servers_are_one_piece_of_information(settings: LazySe
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ({"EVENT_SERIALIZER": "x"}, ["djtasks.W001"]),
+        ({"TASK_REMOTE_TRACEBACKS": True}, ["djtasks.W001"]),
         ({"DATABASE": "nowhere"}, ["djtasks.E002"]),
         ({"TASK_SERIALIZER": "jsn"}, ["djtasks.E007"]),
         ({"TASK_SERIALIZER": "yaml"}, ["djtasks.E008"]),
