@@ -38,28 +38,43 @@ class Order:
     pk = 1
 
 
-def test_the_settings_page_says_what_the_settings_say() -> None:
-    spec = importlib.util.spec_from_file_location("make_settings", ROOT / "docs" / "make_settings.py")
+def made_by(name: str) -> Any:
+    """One of the programs that write pages."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs/reference/settings.md").read_text() == module.page()
+    return module
+
+
+def test_the_settings_page_says_what_the_settings_say() -> None:
+    assert (ROOT / "docs/reference/settings.md").read_text() == made_by("make_settings").page()
 
 
 def test_the_reference_says_what_the_code_says() -> None:
-    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name, text in module.pages().items():
+    for name, text in made_by("make_reference").pages().items():
         assert (ROOT / "docs/reference" / name).read_text() == text, f"run docs/make_reference.py: {name} has changed"
+
+
+def test_the_page_of_statements_says_what_the_code_says() -> None:
+    assert (ROOT / "docs/explanation/statements.md").read_text() == made_by("make_statements").page()
 
 
 def test_every_page_is_found_from_the_readme() -> None:
     linked = set(re.findall(r"\]\((docs/[^)#:]+)\)", PAGES[0].read_text()))
+    decisions = ROOT / "docs/explanation/decisions"
+    linked |= {
+        f"docs/explanation/decisions/{name}"
+        for name in re.findall(r"\]\((\S+)\)", (decisions / "index.md").read_text())
+    }
     assert [name for page in PAGES[1:] if (name := str(page.relative_to(ROOT))) not in linked] == []
+
+
+def test_every_page_is_a_part_of_the_site() -> None:
+    index = (ROOT / "docs/index.md").read_text()
+    pages = [str(page.relative_to(ROOT / "docs").with_suffix("")) for page in PAGES[1:]]
+    assert [name for name in pages if "decisions/" not in name and name not in {"index", *index.splitlines()}] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
