@@ -23,9 +23,9 @@ $(READY): setup.cfg pyproject.toml
 	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## the whole trip on real input (DIR=folder scans it, CHAOS=1 kills the worker mid-way)
+demo: $(READY) ## the whole trip on real input (DIR=folder scans it, CHAOS=1 kills the worker mid-way, KEEP=1 stays)
 	$(SAY) "Taking a census of Python source with a real site and a real worker"
-	@$(PY) manage.py demo $${DIR:+--dir "$$DIR"} $(if $(filter-out 0 no,$(CHAOS)),--chaos)
+	@$(PY) manage.py demo $${DIR:+--dir "$$DIR"} $(if $(filter-out 0 no,$(CHAOS)),--chaos) $(if $(filter-out 0 no,$(KEEP)),--keep)
 
 run: $(READY) ## the demo site and a worker with a beat, until Ctrl-C (ADDRESS=127.0.0.1:8000)
 	$(SAY) "Running the site at http://$(ADDRESS)/ and a worker"

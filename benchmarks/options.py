@@ -10,7 +10,7 @@ from tests.servers import chosen
 
 RESULTS = Path(__file__).resolve().parent / "results"
 #: What `--only` chooses from, in the order in which it is measured.
-PHASES = ("single", "bulk", "drain", "info", "pickup", "memory", "chain", "chord", "group", "beat")
+PHASES = ("single", "bulk", "drain", "info", "pickup", "memory", "chain", "chord", "group", "beat", "tenants", "wal")
 
 
 class Options(NamedTuple):
@@ -32,6 +32,8 @@ class Options(NamedTuple):
     grouped: int
     #: Seconds for which one-second schedules are watched.
     ticks: int
+    #: Tasks with which one tenant floods its queue.
+    flood: int
     repeat: int
     only: tuple[str, ...]
     celery: bool
@@ -58,6 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         members=max(100, tasks // 5),
         grouped=2 * tasks,
         ticks=2 if given.quick else 20,
+        flood=2_000 if given.quick else 100_000,
         repeat=given.repeat,
         only=given.only,
         celery=given.against == "celery",

@@ -5,7 +5,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,23 +31,29 @@ LOOK = 1.0
 
 @contextmanager
 def worker(
-    bench: Bench, level: str = "WARNING", logfile: Path | None = None, environment: Mapping[str, str] | None = None
+    bench: Bench,
+    level: str = "WARNING",
+    logfile: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    queues: Sequence[str] = (),
 ) -> Iterator[Process]:
     """A worker as a site would start it, from the moment at which it is about to take its first task."""
     command = [sys.executable, "-m", "django", "runworker", "-c", str(CHILDREN), "-l", level, "-q"]
     if logfile is not None:
         command += ["-f", str(logfile)]
+    if queues:
+        command += ["-Q", ",".join(queues)]
     with bench.processes.running("the worker", command, environment) as process:
         bench.deadline.wait_for(bench.site.registered, process, every=0.005)
         yield process
 
 
-def load(bench: Bench, count: int) -> float:
+def load(bench: Bench, count: int, queue: str | None = None) -> float:
     """Empty the tables and enqueue so many tasks in bulk; the seconds it took."""
     bench.site.empty()
     calls = bench.deadline.each((((PAYLOAD,), None) for _ in range(count)), 1000)
     began = time.perf_counter()
-    noop.bulk_apply_async(calls)
+    noop.bulk_apply_async(calls, queue=queue)
     return time.perf_counter() - began
 
 

@@ -20,15 +20,17 @@ from benchmarks.phases import CHILDREN, DJTASKS
 from benchmarks.processes import Processes
 from benchmarks.screen import Screen
 from benchmarks.site import Site
+from benchmarks.tenants import TENANTS
 from benchmarks.ticks import TICKS
 from benchmarks.timing import BenchmarkError, Deadline
+from benchmarks.wal import WAL
 from benchmarks.workflows import WORKFLOWS
 
 #: What may go wrong with one phase without being a fault of the benchmarks; the other phases go on.
 EXPECTED = (BenchmarkError, OSError, psycopg.Error)
 
 
-ALL = {**DJTASKS, **WORKFLOWS, **TICKS}
+ALL = {**DJTASKS, **WORKFLOWS, **TICKS, **TENANTS, **WAL}
 
 
 class Run:
@@ -77,6 +79,7 @@ class Run:
                 "members of a chord": options.members,
                 "members of a group": options.grouped,
                 "seconds of one-second schedules": options.ticks,
+                "tasks of a flood": options.flood,
                 "tasks before weighing": options.weighed,
                 "children": CHILDREN,
                 "repeats": options.repeat,

@@ -4,6 +4,7 @@ The measuring connection is apart from Django's, so that looking does not change
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any, LiteralString, NamedTuple
 
 import django
@@ -110,6 +111,10 @@ class Site:
         """The size of the smallest body that waits."""
         return int(self.ask("SELECT min(octet_length(body)) FROM djtasks_message")[0])
 
+    def wal(self) -> int:
+        """How many bytes of WAL have been written, ever."""
+        return int(self.ask("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")[0])
+
     def registered(self) -> bool:
         """Whether a worker has written its row, which it does when it is about to take its first task."""
         return bool(self.ask("SELECT EXISTS (SELECT FROM djtasks_worker)")[0])
@@ -136,6 +141,10 @@ class Site:
         return float(
             self.ask("SELECT extract(epoch FROM max(done))::float8 FROM djtasks_result WHERE id <> %s", but)[0]
         )
+
+    def returned_of(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """What those of these tasks have returned that have ended, encoded, by id."""
+        return dict(self.rows("SELECT id::text, result FROM djtasks_result WHERE id = ANY (%s::uuid[])", list(ids)))
 
     def returned(self) -> dict[str, bytes]:
         """What tasks have returned, encoded, by id."""

@@ -16,6 +16,12 @@ def stamp(payload: str) -> float:
     return time.time()
 
 
+@shared_task(name="benchmarks.pause")
+def pause(seconds: float) -> None:
+    """Take so long."""
+    time.sleep(seconds)
+
+
 @shared_task(name="benchmarks.collect")
 def collect(stamps: list[float]) -> dict[str, float]:
     """Be the body of a chord of stamps: how many there are, the first and the last, and when this one began."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from djtasks.awaiting import allow_join_result as allow_join_result
     from djtasks.canvas.chain import chain as chain
     from djtasks.canvas.chord import chord as chord
+    from djtasks.canvas.foreign import signature_of as signature_of
     from djtasks.canvas.group import group as group
     from djtasks.canvas.maps import chunks as chunks
     from djtasks.canvas.maps import xmap as xmap
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from djtasks.group_result import result_from_tuple as result_from_tuple
     from djtasks.result import AsyncResult as AsyncResult
     from djtasks.result_set import ResultSet as ResultSet
+    from djtasks.routing import Broadcast as Broadcast
     from djtasks.routing import Exchange as Exchange
     from djtasks.routing import Queue as Queue
+    from djtasks.routing import worker_direct as worker_direct
     from djtasks.schedules import clocked as clocked
     from djtasks.schedules import crontab as crontab
     from djtasks.schedules import schedule as schedule
@@ -46,6 +49,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncResult": "result",
+    "Broadcast": "routing",
     "Celery": "app",
     "EagerResult": "eager",
     "Exchange": "routing",
@@ -73,13 +77,16 @@ _HOMES = {
     "result_from_tuple": "group_result",
     "shared_task": "decorators",
     "signature": "canvas.signature",
+    "signature_of": "canvas.foreign",
     "solar": "schedules",
     "subtask": "canvas.signature",
     "task": "decorators",
+    "worker_direct": "routing",
 }
 
 __all__ = [
     "AsyncResult",
+    "Broadcast",
     "Celery",
     "EagerResult",
     "Exchange",
@@ -105,10 +112,12 @@ __all__ = [
     "schedule",
     "shared_task",
     "signature",
+    "signature_of",
     "solar",
     "subtask",
     "task",
     "uuid",
+    "worker_direct",
     "xmap",
     "xstarmap",
 ]

@@ -23,7 +23,7 @@ from django.db import close_old_connections, connections
 
 from djtasks.current import Frame, pop, push
 from djtasks.einfo import hide_frames_of
-from djtasks.exceptions import SoftTimeLimitExceeded
+from djtasks.exceptions import ImproperlyConfigured, SoftTimeLimitExceeded
 
 R = TypeVar("R")
 
@@ -39,7 +39,7 @@ class SoftTimeLimitCancelled(SoftTimeLimitExceeded, asyncio.CancelledError):
     """The soft time limit, as a coroutine sees it: libraries clean up after a cancellation, authors after a limit."""
 
 
-class _Body(Coroutine[Any, Any, R]):
+class Body(Coroutine[Any, Any, R]):
     """A task's coroutine. A cancellation that is meant as the soft time limit reaches it as such."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, R]) -> None:
@@ -50,6 +50,10 @@ class _Body(Coroutine[Any, Any, R]):
         self._due: float | None = None
         #: The limit that was raised.
         self.struck: float | None = None
+        #: What it is to end with at the next `await`.
+        self._end: BaseException | None = None
+        #: Whether its own code runs at this very moment.
+        self.inside = False
 
     def begin(self) -> None:
         """It is about to run, in the asyncio task that runs now."""
@@ -64,6 +68,11 @@ class _Body(Coroutine[Any, Any, R]):
     def strike(self, limit: float) -> None:
         """Raise the soft time limit in it; from any thread, or a signal handler."""
         self._due = limit
+        self.cancel()
+
+    def break_off(self, error: BaseException) -> None:
+        """Raise this in it, to end it; from any thread."""
+        self._end = error
         self.cancel()
 
     def cancel(self) -> None:
@@ -81,7 +90,7 @@ class _Body(Coroutine[Any, Any, R]):
     def __await__(self) -> Generator[Any, None, R]:
         return self
 
-    def __iter__(self) -> "_Body[R]":
+    def __iter__(self) -> "Body[R]":
         return self
 
     def __next__(self) -> Any:
@@ -89,18 +98,28 @@ class _Body(Coroutine[Any, Any, R]):
 
     def send(self, value: Any) -> Any:
         """Go on."""
-        return self._coroutine.send(value)
+        self.inside = True
+        try:
+            return self._coroutine.send(value)
+        finally:
+            self.inside = False
 
     def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
         """Go on with an exception."""
         error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
-        if self._due is not None and isinstance(error, asyncio.CancelledError):
+        if self._end is not None and isinstance(error, asyncio.CancelledError):
+            error, self._end = self._end, None
+        elif self._due is not None and isinstance(error, asyncio.CancelledError):
             self.struck, self._due = self._due, None
             if self._task is not None:
                 # It may go on for as long as the hard limit lets it.
                 self._task.uncancel()
             error = SoftTimeLimitCancelled(self.struck)
-        return self._coroutine.throw(error)
+        self.inside = True
+        try:
+            return self._coroutine.throw(error)
+        finally:
+            self.inside = False
 
     def close(self) -> None:
         """Give it up."""
@@ -166,7 +185,7 @@ class _Home(threading.local):
 
 _home = _Home()
 #: What runs, by the thread that waits for it.
-_bodies: dict[int, _Body[Any]] = {}
+_bodies: dict[int, Body[Any]] = {}
 #: Loops of the process that this one was forked from: closing them here would touch what they share with it.
 _inherited: list[asyncio.AbstractEventLoop] = []
 
@@ -210,12 +229,19 @@ def _lent_loop() -> Iterator[bool]:
 _NAMES = ("main_event_loop", "main_event_loop_pid")
 
 
+#: Why no coroutine can be run in this process, where that is so.
+refusal: str | None = None
+
+
 def run(coroutine: Coroutine[Any, Any, R]) -> R:
     """Run a task's coroutine to its end in this thread's loop; returns what it returns, raises what it raises.
 
     What it has left behind in its loop is cancelled. In a thread whose own event loop runs, which stands still
-    meanwhile, it is run in yet another thread.
+    meanwhile, it is run in yet another thread. Raises ImproperlyConfigured in a process that runs none.
     """
+    if refusal is not None:
+        coroutine.close()
+        raise ImproperlyConfigured(refusal)
     if not _in_a_loop():
         return _run_here(coroutine)
     context = contextvars.copy_context()
@@ -239,7 +265,7 @@ def _run_beside(coroutine: Coroutine[Any, Any, R]) -> R:
 
 
 def _run_here(coroutine: Coroutine[Any, Any, R]) -> R:
-    body = _Body(coroutine)
+    body = Body(coroutine)
     thread = threading.get_ident()
     outer = _bodies.get(thread)
     with _lent_loop() as alone:
@@ -260,7 +286,7 @@ def _run_here(coroutine: Coroutine[Any, Any, R]) -> R:
                 _bodies[thread] = outer
 
 
-async def _main(body: _Body[R], alone: bool) -> R:
+async def _main(body: Body[R], alone: bool) -> R:
     body.begin()
     try:
         return await body

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Unpack
 
+import django
 from django.apps import apps
 from django.utils.module_loading import import_string
 
@@ -18,10 +19,12 @@ from djtasks import appconf, appstate, codeschedules, group_result, registry, re
 from djtasks.appconf import Conf
 from djtasks.calls import CallOptions, check_arguments
 from djtasks.canvas.signature import Signature, signature
-from djtasks.conf import layers, problems, settings
+from djtasks.conf import faults, settings
 from djtasks.control import Control
 from djtasks.current import get_current_task, get_current_worker_task
 from djtasks.decorators import TaskDecorator, register_task, task_name
+from djtasks.events import Events
+from djtasks.events.connection import BrokerConnection
 from djtasks.exceptions import AlwaysEagerIgnored
 from djtasks.publisher import publish
 from djtasks.registry import TaskRegistry
@@ -30,9 +33,6 @@ from djtasks.signals import Signal, import_modules
 from djtasks.task import Task
 
 logger = logging.getLogger("djtasks")
-
-#: What Celery's apps have and ours will.
-_TO_COME = frozenset({"events", "worker_main", "start"})
 
 
 class Celery:
@@ -44,6 +44,7 @@ class Celery:
     GroupResult = group_result.GroupResult
     ResultSet = result_set.ResultSet
     control = Control()
+    events = Events()
 
     def __init__(
         self,
@@ -70,7 +71,8 @@ class Celery:
         self.conf = Conf(self._before_settings)
         self.include = tuple(include or ())
         self.finalized = self.configured = False
-        #: Celery's places for parts of workers and for options of commands; nothing reads them here.
+        #: Parts of workers (`djtasks.bootsteps`), and options of commands: functions that are given the parser, or
+        #: options of click.
         self.steps: dict[str, set[Any]] = {"worker": set(), "consumer": set()}
         self.user_options: dict[str, set[Any]] = {"preload": set(), "worker": set(), "beat": set()}
         self.on_configure, self.on_after_configure = Signal(), Signal()
@@ -159,6 +161,37 @@ class Celery:
     def _import_included(self, **kwargs: Any) -> None:
         for name in self.include:
             import_module(name)
+
+    # -- what it starts -----------------------------------------------------------------------------------------
+
+    def worker_main(self, argv: Sequence[str] | None = None) -> int:
+        """Run a worker, as ["worker", "-l", "INFO"] says (None: the process's own arguments); returns its exit code.
+
+        Raises CommandError for what cannot be started, ImproperlyConfigured where no worker is asked for.
+        """
+        code: int = self._program("worker_main")(self, argv)
+        return code
+
+    def start(self, argv: Sequence[str] | None = None) -> int:
+        """Do what a command line of Celery's says: "worker", "beat", or a verb of `manage.py djtasks`.
+
+        Returns its exit code. Raises CommandError, ImproperlyConfigured.
+        """
+        code: int = self._program("start")(self, argv)
+        return code
+
+    def WorkController(self, *args: Any, **options: Any) -> Any:
+        """A worker inside of a program; `start()` runs it, `stop()` ends it. `options` are those of `runworker`."""
+        return self._program("WorkController")(self, *args, **options)
+
+    Worker = WorkController
+
+    @staticmethod
+    def _program(name: str) -> Any:
+        if not apps.ready:
+            # As Celery does for a project of Django's, whose program is not manage.py.
+            django.setup()
+        return getattr(import_module(appstate.programs), name)
 
     # -- tasks --------------------------------------------------------------------------------------------------
 
@@ -264,6 +297,12 @@ class Celery:
         """A signature: see `djtasks.signature`."""
         return signature(*args, **kwargs)
 
+    def connection(self, *args: Any, **kwargs: Any) -> BrokerConnection:
+        """What Celery's monitors hand to `app.events.Receiver`; arguments mean nothing here."""
+        return BrokerConnection()
+
+    connection_for_read = connection_for_write = connection
+
     def now(self) -> datetime:
         """The time, in the zone of the settings."""
         return datetime.now(settings.TIMEZONE or UTC)
@@ -275,8 +314,7 @@ class Celery:
         return _app_named, (self.main,)
 
     def __getattr__(self, name: str) -> Any:
-        to_come = " yet" if name in _TO_COME else ""
-        raise AttributeError(f"app.{name}: djtasks does not have it{to_come}")
+        raise AttributeError(f"app.{name}: djtasks does not have it")
 
 
 def _app_named(main: str | None) -> Celery:
@@ -302,7 +340,7 @@ appstate.set_default(app)
 def set_up() -> None:
     """Django is set up: fit what has been defined so far to the settings, and tell the apps' receivers."""
     appstate.ready = True
-    if any(problem.level == "error" for problem in problems(layers.raw())):
+    if any(problem.level == "error" for problem in faults()):
         # The system check says which.
         return
     for task in tuple(registry.tasks.values()):

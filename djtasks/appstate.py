@@ -11,6 +11,8 @@ _default: Any = None
 _current: Any = None
 #: Whether Django is set up, so that tasks can be fitted to the settings.
 ready = False
+#: The module with what apps can start: functions that are given the app. Named by what lies above, at Django's setup.
+programs = ""
 #: What was wrong when they were, for the system check.
 problems: list[str] = []
 

@@ -12,7 +12,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from djtasks import annotations, appstate, atomic, codeschedules, compression, keys, masking, routing, serializers
 from djtasks.codeschedules import PLACES
-from djtasks.conf import layers, problems, settings
+from djtasks.conf import faults, foreign, layers, settings
 from djtasks.exceptions import EncodeError, ImproperlyConfigured
 from djtasks.periodic import warnings
 from djtasks.registry import tasks
@@ -49,6 +49,7 @@ def check_settings(app_configs: object = None, **kwargs: object) -> list[Message
         _compression,
         _routes,
         _limits,
+        _cancelling,
         _limits_of_tasks,
         _annotations,
         _sensitive,
@@ -81,17 +82,19 @@ def check_deployment(app_configs: object = None, **kwargs: object) -> list[Messa
 
 
 def _problems() -> Iterator[Message]:
-    ignored = []
-    for problem in problems(layers.raw()):
+    ignored = dict(layers.celerys().foreign)
+    for problem in faults():
         if problem.level == "error":
             yield checks.Error(problem.text, hint=problem.hint, id="djtasks.E001")
         elif problem.level == "warning":
             yield checks.Warning(problem.text, hint=problem.hint, id="djtasks.W001")
         else:
-            ignored.append(problem.key)
+            ignored.setdefault(problem.key, problem.key)
     if ignored:
-        text = f"Settings without a meaning here, as PostgreSQL is the only server: {', '.join(sorted(ignored))}."
-        yield checks.Info(text, hint="They are ignored; remove them from DJTASKS.", id="djtasks.I001")
+        parts = [f"{', '.join(names)} ({why})" for why, names in foreign.by_reason(ignored).items()]
+        text = f"Settings without a meaning here: {'; '.join(parts)}."
+        hint = "They are ignored; remove them when nothing else reads them."
+        yield checks.Info(text, hint=hint, id="djtasks.I001")
 
 
 # -- the database -------------------------------------------------------------------------------------------------
@@ -215,6 +218,15 @@ def _limits() -> Iterator[Message]:
         text = f"DJTASKS sets TASK_TIME_LIMIT, which the pool {settings.WORKER_POOL!r} cannot keep."
         hint = "Take prefork, or threads, as WORKER_POOL, or take the limit out."
         yield checks.Warning(text, hint=hint, id="djtasks.W004")
+
+
+def _cancelling() -> Iterator[Message]:
+    if settings.WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS and settings.WORKER_POOL in ("threads", "solo"):
+        text = (
+            "DJTASKS sets WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS, and the pool"
+            f" {settings.WORKER_POOL!r} can end no task that runs."
+        )
+        yield checks.Warning(text, hint="Take prefork as WORKER_POOL, or take it out.", id="djtasks.W005")
 
 
 def _limits_of_tasks() -> Iterator[Message]:

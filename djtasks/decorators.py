@@ -62,6 +62,7 @@ class TaskOptions(TypedDict, total=False):
     time_limit: float | None
     soft_time_limit: float | None
     ignore_result: bool | None
+    result_extended: bool | None
     store_errors_even_if_ignored: bool | None
     serializer: str | None
     compression: str | None

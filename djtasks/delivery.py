@@ -22,8 +22,9 @@ from djtasks.backoff import intervals
 from djtasks.conf import settings
 from djtasks.db import chords, notify, results
 from djtasks.db import messages as table
-from djtasks.db.connections import LOST, Connection, Link, borrow, direct, pooled, reason
+from djtasks.db.connections import LOST, Connection, Link, borrow, direct, in_transaction, pooled, reason
 from djtasks.db.pipe import Pipe, Question, ask
+from djtasks.events import sent as sending
 from djtasks.exceptions import EnqueueUncertain
 from djtasks.exceptions import OperationalError as TaskOperationalError
 from djtasks.messages import Chord, Message
@@ -61,13 +62,6 @@ class Part(NamedTuple):
     chords: tuple[Chord, ...] = ()
     #: False when a chord that they belong to is still to come: they are committed with the next part.
     whole: bool = True
-
-
-def in_transaction(conn: BaseDatabaseWrapper) -> bool:
-    """Whether what is written through this connection waits for its user's commit. Does not connect."""
-    if conn.in_atomic_block:
-        return True
-    return not (conn.settings_dict["AUTOCOMMIT"] if conn.connection is None else conn.get_autocommit())
 
 
 # -- writing ------------------------------------------------------------------------------------------------------
@@ -134,6 +128,8 @@ def write(messages: Sequence[Message], posting: Posting) -> None:
         _insert(conn, messages, posting)
         rings.ring_later(conn, messages)
         rings.admit_later(conn, messages)
+        if settings.TASK_SEND_SENT_EVENT:
+            sending.tell_later(conn, messages)
     else:
         _commit(_Lent(conn), messages, posting)
 
@@ -208,6 +204,7 @@ class _Streaming:
                 if sent.pipe is not None and sent.insert is not None:
                     sent.pipe.settle()
                     sent.insert.answer()
+                    _tell_sent(self.connect(), sent.messages)
             except LOST as error:
                 if not posting.retry:
                     raise NotEnqueued(reason(error)) from error
@@ -222,6 +219,7 @@ class _Streaming:
         """
         queues: set[str] = set()
         limited: dict[str, Any] = {}
+        written: list[Message] = []
         count, ready = 0, False
         with borrow().wrap_database_errors:
             try:
@@ -232,6 +230,7 @@ class _Streaming:
                         new, runnable = rings.runnable(part.messages)
                         queues, count = queues | new, count + runnable
                         limited.update(keyed.definitions(part.messages))
+                        written.extend(part.messages if settings.TASK_SEND_SENT_EVENT else ())
                         if part.whole:
                             break
                         part = next(more)
@@ -245,6 +244,7 @@ class _Streaming:
                 ) from error
             if count:
                 rings.ring_for(conn, queues, count)
+            _tell_sent(conn, written)
             if limited:
                 rings.admit(conn, limited, self.begin)
 
@@ -280,6 +280,7 @@ def _commit(
                 with way.begin():
                     _insert(conn, messages, posting)
             elif _in_one_trip(conn, messages):
+                _tell_sent(conn, messages)
                 return
             else:
                 _insert(conn, messages, posting)
@@ -295,8 +296,14 @@ def _commit(
             way.lost()
         time.sleep(wait)
     rings.ring_now(conn, messages)
+    _tell_sent(conn, messages)
     if wanted := keyed.definitions(messages):
         rings.admit(conn, wanted, way.begin)
+
+
+def _tell_sent(conn: Connection, messages: Sequence[Message]) -> None:
+    if settings.TASK_SEND_SENT_EVENT:
+        sending.tell(conn, messages)
 
 
 def _in_one_trip(conn: BaseDatabaseWrapper | psycopg.Connection, messages: Sequence[Message]) -> bool:

@@ -15,7 +15,7 @@ from djtasks.db.results import store_eager
 from djtasks.exceptions import TaskError
 from djtasks.execution import Run, execute
 from djtasks.ids import as_task_id, new_task_id
-from djtasks.messages import Claimed, Stored
+from djtasks.messages import Again, Claimed, Stored
 from djtasks.payload import pack_call, unpack_call, unpack_value
 from djtasks.result import AsyncResult
 from djtasks.routing import route
@@ -170,12 +170,8 @@ def apply(
             break
         args, kwargs = frame.rerun
         message = message._replace(retries=message.retries + 1)
-        again = frame.again
-        if as_enqueued and again is not None and again.body is not None:
-            said = message.headers if again.headers is None else again.headers
-            args, kwargs = unpack_call(
-                again.body, again.content_type or "", again.content_encoding or "", message.name, message.id, said
-            )
+        if kept and frame.again is not None:
+            message, args, kwargs = _anew(message, frame.again, args, kwargs, as_enqueued)
     if request.callbacks and run.outcome.state == SUCCESS:
         links.send(request, run.value)
     if settings.TASK_STORE_EAGER_RESULT:
@@ -221,6 +217,16 @@ def _message(
         created=time.time(),
         expired=False,
     )
+
+
+def _anew(message: Claimed, again: Again, args: Any, kwargs: Any, packed: bool) -> tuple[Claimed, Any, Any]:
+    """What the next run has: the message with what a retry has changed of it, and its arguments."""
+    if again.headers is not None:
+        message = message._replace(headers=again.headers)
+    if packed and again.body is not None:
+        content_type, encoding = again.content_type or "", again.content_encoding or ""
+        args, kwargs = unpack_call(again.body, content_type, encoding, message.name, message.id, message.headers)
+    return message, args, kwargs
 
 
 def _request(message: Claimed, args: Any, kwargs: Any) -> Context:

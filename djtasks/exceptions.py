@@ -236,6 +236,13 @@ class BackendStoreError(BackendError):
     """The state of the task could not be stored."""
 
 
+class RemoteTraceback(Exception):
+    """What the traceback was where a task ran: the cause of its exception here, with TASK_REMOTE_TRACEBACKS."""
+
+    def __str__(self) -> str:
+        return f"in the worker\n{self.args[0]}"
+
+
 class TimeoutError(TaskError):  # noqa: A001 -- Celery's name
     """The operation timed out."""
 

@@ -65,25 +65,21 @@ def execute(frame: Frame) -> Run:
     The result is encoded before anybody hears of a success: what cannot be stored is a failure. In eager mode what a
     handler raises is raised; in a worker it is logged, and the outcome stands.
     """
-    task, request = frame.task, frame.request
-    args, kwargs = request.args, request.kwargs
+    task = frame.task
     window = soft_limit_window
     outside = window.inside
     run: Run | None = None
     push(frame)
     try:
-        if signals.task_prerun.receivers:
-            signals.task_prerun.send(task, task_id=request.id, task=task, args=args, kwargs=kwargs)
-        if settings.TASK_TRACK_STARTED if task.track_started is None else task.track_started:
-            _report_started(frame)
+        begin(frame)
         try:
             value, outcome = atomic.within(frame, _complete_or_ignored) if task.atomic else _complete(frame)
         except BaseException as error:
-            run = _raised(frame, error)
+            run = raised(frame, error)
         else:
-            run = _succeeded(frame, value, outcome)
+            run = succeeded(frame, value, outcome)
         if frame.again is not None and run.outcome.state != RETRY:
-            run = _again_after_all(frame, run)
+            run = again_after_all(frame, run)
         return run
     finally:
         window.inside = outside
@@ -92,6 +88,15 @@ def execute(frame: Frame) -> Run:
                 send_postrun(frame, *((None, None) if run is None else (run.value, run.outcome.state)))
         finally:
             pop(frame)
+
+
+def begin(frame: Frame) -> None:
+    """It is about to run: who wants to know is told."""
+    task, request = frame.task, frame.request
+    if signals.task_prerun.receivers:
+        signals.task_prerun.send(task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs)
+    if settings.TASK_TRACK_STARTED if task.track_started is None else task.track_started:
+        _report_started(frame)
 
 
 def _complete(frame: Frame) -> tuple[Any, Outcome]:
@@ -108,6 +113,12 @@ def _complete(frame: Frame) -> tuple[Any, Outcome]:
             value = aio.run(value)
     finally:
         window.inside = outside
+    return value, made(frame, value)
+
+
+def made(frame: Frame, value: Any) -> Outcome:
+    """The outcome of code that has returned this. Raises what makes it none: Ignore, or what encoding raises."""
+    task, request = frame.task, frame.request
     if frame.replaced is not None:
         # The task has gone on after that: all the same, its work is done elsewhere.
         raise Ignore("Replaced by new task")
@@ -118,7 +129,7 @@ def _complete(frame: Frame) -> tuple[Any, Outcome]:
     if (request.callbacks or request.chain) and not request.is_eager:
         successors, opened = links.follow(request, value)
         outcome = outcome._replace(successors=successors, opened=opened)
-    return value, outcome
+    return outcome
 
 
 def _complete_or_ignored(frame: Frame) -> tuple[Any, Outcome]:
@@ -145,7 +156,7 @@ def _packed(frame: Frame, value: Any) -> Payload | None:
 def _outcome(
     frame: Frame, state: str, packed: Payload | None, traceback: str | None = None, store: bool = True
 ) -> Outcome:
-    message = frame.message
+    message, extended = frame.message, frame.task.result_extended
     content_type, encoding, body = packed or _NOTHING
     return Outcome(
         0 if message is None else message.claim,
@@ -156,7 +167,7 @@ def _outcome(
         encoding,
         traceback,
         store and packed is not None,
-        state != SUCCESS or settings.RESULT_EXTENDED,
+        state != SUCCESS or (settings.RESULT_EXTENDED if extended is None else extended),
         frame.began,
         time.perf_counter() - frame.clock,
         again=frame.again,
@@ -177,7 +188,8 @@ def _ignored(frame: Frame) -> Outcome:
     return outcome
 
 
-def _succeeded(frame: Frame, value: Any, outcome: Outcome) -> Run:
+def succeeded(frame: Frame, value: Any, outcome: Outcome) -> Run:
+    """It has returned: its handlers, the receivers of signals and the log are told."""
     task, request = frame.task, frame.request
     if not hasattr(task.on_success, "does_nothing"):
         tell(frame, task.on_success, value, request.id, request.args, request.kwargs)
@@ -196,7 +208,8 @@ def _succeeded(frame: Frame, value: Any, outcome: Outcome) -> Run:
     return Run(outcome, value)
 
 
-def _raised(frame: Frame, error: BaseException) -> Run:
+def raised(frame: Frame, error: BaseException) -> Run:
+    """It has raised this: what that means, and who is told. Raises what is FATAL."""
     task = frame.task
     if isinstance(error, FATAL):
         raise error
@@ -261,7 +274,7 @@ def _retried(frame: Frame, retry: Retry) -> Run:
     return Run(outcome, retry, einfo)
 
 
-def _again_after_all(frame: Frame, run: Run) -> Run:
+def again_after_all(frame: Frame, run: Run) -> Run:
     """`retry(throw=False)` was called and the task went on: it runs again, however this run ended."""
     outcome = run.outcome._replace(
         state=RETRY, result=None, traceback=None, again=frame.again, keep=True, dead=None, reported=None

@@ -27,8 +27,7 @@ from djtasks.canvas.trees import (
 )
 from djtasks.current import Context, Frame, running
 from djtasks.db import chords
-from djtasks.db.connections import Connection, borrow, open_private
-from djtasks.delivery import in_transaction
+from djtasks.db.connections import Connection, borrow, in_transaction, open_private
 from djtasks.einfo import hide_frames_of
 from djtasks.exceptions import Ignore, ImproperlyConfigured, safe_repr
 from djtasks.ids import as_task_id

@@ -19,8 +19,8 @@ from django.db.transaction import TransactionManagementError
 
 from djtasks.conf import settings
 from djtasks.current import running
-from djtasks.db.connections import borrow
-from djtasks.delivery import Part, Posting, in_transaction, write, write_immediately, write_many
+from djtasks.db.connections import borrow, in_transaction
+from djtasks.delivery import Part, Posting, write, write_immediately, write_many
 from djtasks.exceptions import ImproperlyConfigured
 from djtasks.keys import RAISE
 from djtasks.messages import Message
@@ -224,13 +224,23 @@ def _wait_for_commit(caller: BaseDatabaseWrapper, messages: Sequence[Message], p
     box.waiting.append(weakref.ref(waiting))
 
 
-def is_pending(task_id: str) -> bool:
-    """Whether the task waits for the commit of a transaction that is open in this very thread."""
+def _unwritten() -> Iterator[_Waiting]:
+    """What waits for the commits of the transactions that are open in this very thread."""
     for conn in connections.all(initialized_only=True):
         box = _boxes.get(conn)
-        if box is None or not box.waiting:
-            continue
-        for waiting in box.alive():
-            if task_id in waiting.posting.behind or any(message.id == task_id for message in waiting.messages):
-                return True
-    return False
+        if box is not None and box.waiting:
+            yield from box.alive()
+
+
+def is_pending(task_id: str) -> bool:
+    """Whether the task waits for the commit of a transaction that is open in this very thread."""
+    return any(
+        task_id in waiting.posting.behind or any(message.id == task_id for message in waiting.messages)
+        for waiting in _unwritten()
+    )
+
+
+def pending(task_id: str) -> Message | None:
+    """The message of the task, where it waits for the commit of a transaction that is open in this very thread."""
+    found = (message for waiting in _unwritten() for message in waiting.messages if message.id == task_id)
+    return next(found, None)

@@ -118,6 +118,21 @@ def is_genuine(message: Claimed) -> bool:
     return True
 
 
+def reseal(message: Claimed, task_id: str, headers: str) -> Payload:
+    """The body of a message for a copy of it, of another id and other headers: a signed one is signed in our name.
+
+    Raises SecurityError for one whose own signature is not good, DecodeError, ImproperlyConfigured.
+    """
+    content_type, encoding, body = message.content_type, message.content_encoding, message.body
+    if content_type != auth.CONTENT_TYPE or auth.NAMES.isdisjoint(settings.ACCEPT_CONTENT):
+        return content_type, encoding, body
+    if encoding:
+        body = decompress(body, encoding, settings.DECOMPRESSED_MAX_BYTES)
+    inner, content = auth.unseal(auth.Call(message.id, message.name, message.headers), body)
+    body = auth.seal(auth.Call(task_id, message.name, headers), inner, content)
+    return content_type, encoding, compress(body, encoding) if encoding else body
+
+
 def pack_body(chord: str, name: str, text: str) -> str:
     """The signature of a chord's body, of the task `name`, as the chord's row carries it.
 

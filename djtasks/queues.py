@@ -10,8 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from djtasks.conf.kinds import Unfit, queue_name
 from djtasks.db import queues as table
-from djtasks.db.connections import borrow
-from djtasks.delivery import in_transaction
+from djtasks.db.connections import borrow, in_transaction
 from djtasks.exceptions import safe_repr
 from djtasks.rings import ring_for
 

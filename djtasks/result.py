@@ -14,7 +14,14 @@ from djtasks.awaiting import Awaitable, assert_will_not_block
 from djtasks.conf import settings
 from djtasks.db import results
 from djtasks.db.connections import borrow
-from djtasks.exceptions import ImproperlyConfigured, NotEnqueuedYet, TaskError, TaskRevokedError, TimeoutError
+from djtasks.exceptions import (
+    ImproperlyConfigured,
+    NotEnqueuedYet,
+    RemoteTraceback,
+    TaskError,
+    TaskRevokedError,
+    TimeoutError,
+)
 from djtasks.ids import as_task_id
 from djtasks.messages import Stored
 from djtasks.payload import unpack_call, unpack_exception, unpack_value
@@ -318,6 +325,8 @@ class AsyncResult(Relative, Revocable, Awaitable[R_co], Generic[R_co]):
         else:
             unpack = unpack_exception if stored.state in EXCEPTION_STATES else unpack_value
             value = unpack(stored.result, stored.content_type, stored.content_encoding)
+            if settings.TASK_REMOTE_TRACEBACKS and stored.traceback and isinstance(value, BaseException):
+                value.__cause__ = RemoteTraceback(stored.traceback)
         if self._stored is not None:
             self._value = value
         return stored.state, value

@@ -11,6 +11,7 @@ from djtasks import ending, stamps, tracer
 from djtasks.conf import settings
 from djtasks.db import notify, revocations
 from djtasks.db.connections import CONFLICTS, open_private
+from djtasks.events import sent
 from djtasks.exceptions import TaskRevokedError
 from djtasks.messages import Claimed
 
@@ -20,6 +21,8 @@ BATCH = 1000
 TRIES = 5
 #: What has been said of a task that is to be revoked.
 PREVENTED, SIGNALLED, RUNNING, DONE, NOTED, PENDING = "prevented", "signalled", "running", "done", "noted", "pending"
+#: The pools that can end what runs.
+_TERMINATING = frozenset({"prefork", "gevent", "eventlet", "asyncio"})
 _NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -61,7 +64,7 @@ class Order:
             for standing in left:
                 if standing.owner is not None and standing.pool is not None:
                     owners.add(standing.owner)
-                    ends = self.terminate and standing.pool == "prefork"
+                    ends = self.terminate and standing.pool in _TERMINATING
                     answers[standing.id] = SIGNALLED if ends else RUNNING
                 elif standing.id not in answers:
                     answers[standing.id] = NOTED if standing.state is None else DONE
@@ -69,6 +72,7 @@ class Order:
                 revocations.tell(conn, owners)
             if found:
                 notify.ring_waiters(conn, [message.id for message in found])
+                sent.tell_revoked(conn, found)
             if over := {task_id for task_id, answer in answers.items() if answer in (PREVENTED, DONE)}:
                 revocations.drop(conn, over)
         for message in found:

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
 from djtasks import current
 from djtasks.conf import settings
 from djtasks.conf.kinds import PRIORITY_MAX, PRIORITY_MIN, Unfit, queue_name
 from djtasks.exceptions import ImproperlyConfigured, QueueNotFound, safe_repr
+from djtasks.queuenames import direct_queue, is_own
 
+#: Where the backends of `django.tasks` are that are ours.
+BACKENDS = "djtasks.backends."
 #: One rule: `(name, args, kwargs, options, task=None)` to a route, or None when it has nothing to say.
 Router = Callable[..., Any]
 #: What a route may say. Exchanges and delivery modes mean nothing here, and are let pass.
@@ -69,6 +73,41 @@ class Queue:
 
     def __str__(self) -> str:
         return self.name
+
+
+class Broadcast(Queue):
+    """A queue of which every worker runs what is sent there, each its own copy; for TASK_QUEUES, as kombu writes it.
+
+    `Broadcast("broadcast_tasks")` has that name. Who is a worker of it is seen when the message is passed on: at once,
+    when one of them lives, else when the first of them starts.
+    """
+
+    __slots__ = ()
+    broadcast = True
+
+    def __init__(
+        self,
+        name: str | None = None,
+        queue: str | None = None,
+        unique: bool = False,
+        auto_delete: bool = True,
+        exchange: Any = None,
+        alias: str | None = None,
+        **options: Any,
+    ) -> None:
+        called = alias or name
+        if not isinstance(called, str):
+            raise TypeError("Broadcast() needs a name: calls are sent to it, and workers take from it")
+        super().__init__(called, exchange or Exchange(called, type="fanout"))
+
+
+def worker_direct(hostname: Any) -> Queue:
+    """The queue of one worker alone, `worker_direct("w1@host")`: it takes from there where WORKER_DIRECT is on."""
+    if isinstance(hostname, Queue):
+        return hostname
+    if not isinstance(hostname, str):
+        raise TypeError(f"worker_direct() needs the name of a node, not {safe_repr(hostname, 200)}")
+    return Queue(direct_queue(hostname), Exchange("C.dq2"), hostname)
 
 
 class _Compiled(NamedTuple):
@@ -123,8 +162,24 @@ def checked_priority(priority: Any) -> int:
 
 
 def known_queues() -> tuple[str, ...]:
-    """The queues that a worker takes from when it is not told: those of TASK_QUEUES, or the default one."""
-    return tuple(settings.TASK_QUEUES) if settings.TASK_QUEUES is not None else (settings.TASK_DEFAULT_QUEUE,)
+    """The queues that a worker takes from when it is not told: those of TASK_QUEUES, or the default one.
+
+    With the default one come the queues that TASKS names for backends of ours; its "default" is that one.
+    """
+    if settings.TASK_QUEUES is not None:
+        return tuple(settings.TASK_QUEUES)
+    named = [name for entry in backends().values() for name in entry.get("QUEUES") or () if name != "default"]
+    return tuple(dict.fromkeys((settings.TASK_DEFAULT_QUEUE, *named)))
+
+
+def backends() -> dict[str, Mapping[str, Any]]:
+    """The entries of TASKS whose backend is one of ours, by their aliases."""
+    entries = getattr(django_settings, "TASKS", None)
+    return {
+        alias: entry
+        for alias, entry in (entries.items() if isinstance(entries, Mapping) else ())
+        if isinstance(entry, Mapping) and str(entry.get("BACKEND")).startswith(BACKENDS)
+    }
 
 
 def compile_routes(routes: Any) -> tuple[Router, ...]:
@@ -201,7 +256,7 @@ def _key_matches(binding: str, key: str) -> bool:
 
 def check_queue(queue: str) -> None:
     """Raise QueueNotFound, or ValueError, unless a call may go to this queue."""
-    if not settings.TASK_CREATE_MISSING_QUEUES and queue not in known_queues():
+    if not settings.TASK_CREATE_MISSING_QUEUES and queue not in known_queues() and not is_own(queue):
         near = difflib.get_close_matches(queue, known_queues(), n=1)
         guess = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known_queues())}"
         cure = "add it there, or set TASK_CREATE_MISSING_QUEUES to True"

@@ -20,6 +20,7 @@ from djtasks.current import Context, Frame
 from djtasks.db.connections import borrow
 from djtasks.db.results import report
 from djtasks.eager import EagerResult
+from djtasks.events import Dispatcher
 from djtasks.exceptions import Retry
 from djtasks.growing import Growing
 from djtasks.handlers import Handlers, Signatures
@@ -34,9 +35,6 @@ from djtasks.validation import Models
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: What Celery's tasks have and ours will.
-_TO_COME = frozenset({"send_event"})
 
 
 class Task(Options, Handlers, Signatures, Growing, AsyncCalling[P, R], Generic[P, R]):
@@ -289,6 +287,17 @@ class Task(Options, Handlers, Signatures, Growing, AsyncCalling[P, R], Generic[P
         if not current.report(progress):
             report(borrow(), [progress])
 
+    def send_event(
+        self, type_: str, retry: bool = True, retry_policy: Mapping[str, Any] | None = None, **fields: Any
+    ) -> None:
+        """Send an event of your own, `task-progress` say, at once: with the id of the task that runs, and `fields`.
+
+        Whether or not the worker sends events. `retry` and its policy mean nothing here. Raises TypeError for a type
+        that is no text, and Django's database errors.
+        """
+        request = self.request
+        Dispatcher(hostname=request.hostname, buffer_while_offline=False).send(type_, uuid=request.id, **fields)
+
     # -- being a task -------------------------------------------------------------------------------------------
 
     @property
@@ -332,8 +341,6 @@ class Task(Options, Handlers, Signatures, Growing, AsyncCalling[P, R], Generic[P
             return type(self).__name__
 
         def __getattr__(self, name: str) -> Any:
-            if name in _TO_COME:
-                raise AttributeError(f"task.{name}: djtasks does not have events yet")
             raise AttributeError(f"the task {self.name!r} has no attribute {name!r}")
 
 

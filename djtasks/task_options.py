@@ -47,6 +47,8 @@ class Options:
     time_limit: float | None = None
     soft_time_limit: float | None = None
     ignore_result: bool | None = None
+    #: Keep the arguments of its calls with their results, those of successes too; None: as RESULT_EXTENDED.
+    result_extended: bool | None = None
     store_errors_even_if_ignored: bool | None = None
     serializer: str | None = None
     compression: str | None = None

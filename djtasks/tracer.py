@@ -34,6 +34,19 @@ def trace(message: Claimed, *, hostname: str, reporter: Reporter | None = None, 
     run of an atomic task then writes its own end. Whatever the task raises is in the Outcome; only what is to end the
     process is raised: KeyboardInterrupt, WorkerShutdown and WorkerTerminate.
     """
+    frame = framed(message, hostname, reporter, owner)
+    if isinstance(frame, Outcome):
+        return frame
+    try:
+        return execute(frame).outcome
+    except FATAL:
+        raise
+    except BaseException as error:
+        return broken(frame, message, error)
+
+
+def framed(message: Claimed, hostname: str, reporter: Reporter | None, owner: int | None) -> Frame | Outcome:
+    """What is to be executed; or how the message ends without that."""
     task = tasks.get(message.name)
     if task is None:
         return _refused(message, NotRegistered(message.name), "unknown")
@@ -43,19 +56,17 @@ def trace(message: Claimed, *, hostname: str, reporter: Reporter | None = None, 
         args, kwargs = unpack_call(
             message.body, message.content_type, message.content_encoding, message.name, message.id, message.headers
         )
-        frame = Frame(task, context_of(message, args, kwargs, hostname), message, reporter, task.runs_directly, owner)
+        return Frame(task, context_of(message, args, kwargs, hostname), message, reporter, task.runs_directly, owner)
     except FATAL:
         raise
     except BaseException as error:
         return _refused(message, error, "undecodable")
-    try:
-        return execute(frame).outcome
-    except FATAL:
-        raise
-    except BaseException as error:
-        # Not the task's own error: that is in its outcome.
-        send_internal_error(frame, ExceptionInfo(error, internal=True))
-        return _refused(message, error, None)
+
+
+def broken(frame: Frame, message: Claimed, error: BaseException) -> Outcome:
+    """The outcome where what is around the task's code raised: not the task's own error, that is in its outcome."""
+    send_internal_error(frame, ExceptionInfo(error, internal=True))
+    return _refused(message, error, None)
 
 
 def failure(message: Claimed, exc: BaseException, traceback: str | None = None, dead: str | None = None) -> Outcome:

@@ -41,17 +41,18 @@ def page() -> str:
     from djtasks.cli import foreign  # noqa: PLC0415
 
     parts = [HEAD]
-    parts += [f"- `{_flags(flags, metavar)}`: {why}" for flags, metavar, why in foreign.WORKERS.values()]
-    needless = frozenset({*SKIPPED, "app", *foreign.WORKERS})
+    needless = {**foreign.WORKERS, **foreign.BEATS, **foreign.VERBS}
+    parts += [f"- `{_flags(flags, metavar)}`: {why}" for flags, metavar, why in needless.values()]
+    hidden = frozenset({*SKIPPED, "app", *needless})
     for name in ("runworker", "runbeat"):
         command = load_command_class("djtasks", name)
         parts += ["", f"## {name}", "", command.help]
-        parts += _options(command.create_parser("manage.py", name), needless)
+        parts += _options(command.create_parser("manage.py", name), hidden)
     umbrella = load_command_class("djtasks", "djtasks").create_parser("manage.py", "djtasks")
     for name, verb in _verbs(umbrella):
-        parts += ["", f"## {name}", "", str(verb.description), *_options(verb, needless)]
+        parts += ["", f"## {name}", "", str(verb.description), *_options(verb, hidden)]
         for below, parser in _verbs(verb):
-            parts += ["", f"### {name} {below}", "", str(parser.description or ""), *_options(parser, needless)]
+            parts += ["", f"### {name} {below}", "", str(parser.description or ""), *_options(parser, hidden)]
     return "\n".join(parts) + "\n"
 
 

@@ -2,7 +2,8 @@
 
 import pathlib
 
-from djtasks.conf import IGNORED, describe
+from djtasks.conf import describe
+from djtasks.conf.foreign import IGNORED, by_reason
 
 PAGE = pathlib.Path(__file__).parent / "reference" / "settings.md"
 HEAD = """# Settings
@@ -25,11 +26,10 @@ def page() -> str:
         f"| `{entry.name}` | `{_cell(repr(entry.default))}` | {_cell(entry.wants)} | {_cell(entry.help)} |"
         for entry in describe()
     ]
-    foreign = ", ".join(f"`{name}`" for name in sorted(IGNORED))
-    tail = (
-        f"\n\n## Accepted without meaning\n\nSettings of Celery for servers that are not there any more: {foreign}.\n"
-    )
-    return HEAD + "\n".join(rows) + tail
+    tail = "\n\n## Accepted without meaning\n\nSettings of Celery's that do nothing here, and why:\n\n"
+    groups = by_reason({name: f"`{name}`" for name in IGNORED})
+    lines = [f"- {_cell(why)}: {', '.join(names)}." for why, names in groups.items()]
+    return HEAD + "\n".join(rows) + tail + "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:

@@ -69,6 +69,10 @@ STATIC_URL = "static/"
 
 DJTASKS: dict[str, Any] = env.json("DJTASKS", default={})
 
+# Only where it is asked for: whoever has no TASKS has no use for django.tasks.
+if "TASKS" in env:
+    TASKS: dict[str, Any] = env.json("TASKS")
+
 #: Seconds that a census task takes longer than it must, so that there is a middle of the way to stop it in.
 CENSUS_PAUSE = env.float("CENSUS_PAUSE", default=0.0)
 

@@ -5,5 +5,6 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("djtasks/", include("djtasks.urls")),
     path("", include("testproject.census.urls")),
 ]

@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ def pytest_report_header() -> str:
     else:
         server = f"{version_of(binaries_of(chosen()))} ({chosen()})"
     return f"running on: {server}, Django {django.__version__}, Python {platform.python_version()}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test has logged may hold half a pair of surrogates, which does not travel to another process."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")

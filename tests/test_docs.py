@@ -14,6 +14,7 @@ from django.core.management import load_command_class
 from django.test import override_settings
 
 from djtasks import AsyncResult, appstate, codeschedules, shared_task
+from djtasks.backends.compat import PACKAGE
 from djtasks.conf import layers, problems, reread
 from djtasks.ids import new_task_id
 from djtasks.registry import tasks
@@ -137,10 +138,12 @@ def space() -> dict[str, Any]:
 def run(page: pathlib.Path, space: dict[str, Any]) -> int:
     """Run the snippets of a page one after the other, as one module; returns how many there are."""
     found = [block for block in blocks(page, "python") if not block.startswith("DJTASKS")]
-    with override_settings(DJTASKS={"TASK_ALWAYS_EAGER": True, "TASK_STORE_EAGER_RESULT": True}):
+    ours = {"default": {"BACKEND": "djtasks.backends.PostgresBackend", "QUEUES": []}}
+    with override_settings(DJTASKS={"TASK_ALWAYS_EAGER": True, "TASK_STORE_EAGER_RESULT": True}, TASKS=ours):
         for block in found:
+            block = block.replace("range(100_000)", "range(100)").replace("from django.tasks", f"from {PACKAGE}")
             # The name of the page in tracebacks.
-            exec(compile(block.replace("range(100_000)", "range(100)"), str(page), "exec"), space)  # noqa: S102
+            exec(compile(block, str(page), "exec"), space)  # noqa: S102
     return len(found)
 
 

@@ -8,6 +8,7 @@ from djtasks.admin.beats import BeatAdmin
 from djtasks.admin.commands import CommandAdmin
 from djtasks.admin.deadletters import DeadLetterAdmin
 from djtasks.admin.messages import MessageAdmin
+from djtasks.admin.monitor import MonitorAdmin
 from djtasks.admin.queues import QueueAdmin
 from djtasks.admin.results import ResultAdmin
 from djtasks.admin.revocations import RevocationAdmin
@@ -19,6 +20,7 @@ __all__ = [
     "CommandAdmin",
     "DeadLetterAdmin",
     "MessageAdmin",
+    "MonitorAdmin",
     "PeriodicTaskAdmin",
     "QueueAdmin",
     "ResultAdmin",

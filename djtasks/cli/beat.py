@@ -10,7 +10,7 @@ from typing import Any
 
 import djtasks
 from djtasks.beat.service import Beat, BeatOptions
-from djtasks.cli import daemon
+from djtasks.cli import daemon, foreign, user_options
 from djtasks.cli.apps import find_app
 from djtasks.conf import settings
 from djtasks.db.connections import borrow
@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-S", "--scheduler", metavar="CLASS", help="accepted, and not needed: there is one scheduler")
     add("-q", "--quiet", action="store_true", help="no banner")
     daemon.add_arguments(parser)
+    foreign.add_arguments(parser, foreign.BEATS)
+    foreign.add_no_color(parser)
+    user_options.add_arguments(parser, "beat")
 
 
 def beat_options(given: Mapping[str, Any]) -> BeatOptions:
@@ -71,6 +74,7 @@ def run(given: Mapping[str, Any]) -> int:
 def _run(given: Mapping[str, Any], options: BeatOptions, level: int, birth: daemon.Birth | None) -> int:
     if given.get("app"):
         find_app(given["app"]).set_current()
+    user_options.tell(given)
     pidfile = daemon.Pidfile(given["pidfile"]) if given.get("pidfile") else None
     if pidfile is not None:
         pidfile.acquire()
@@ -80,6 +84,7 @@ def _run(given: Mapping[str, Any], options: BeatOptions, level: int, birth: daem
         except OSError as error:
             raise ImproperlyConfigured(f"the log file cannot be written: {error}") from error
         _explain(given)
+        foreign.explain(given, foreign.BEATS, logger.info)
         import_default_modules()
         open_ready("start beat").close()
         if birth is None and not given.get("quiet"):

@@ -177,6 +177,31 @@ def _number_in(file: int) -> str:
     return os.pread(file, 32, 0).decode("ascii", "replace").strip() or "?"
 
 
+def is_held(path: str | os.PathLike[str]) -> bool:
+    """Whether a process lives that holds this pid file. Raises OSError where it cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _lock(file)
+    finally:
+        os.close(file)
+
+
+def number_in(path: str | os.PathLike[str]) -> int:
+    """The number that stands in a pid file; 0 for none. Raises OSError where it cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    try:
+        text = _number_in(file)
+    finally:
+        os.close(file)
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 2**31 else 0
+
+
 # -- in the background --------------------------------------------------------------------------------------------
 
 

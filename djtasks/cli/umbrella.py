@@ -11,20 +11,25 @@ from djtasks.cli import (
     call,
     check,
     control,
+    events,
     foreign,
     import_beat,
     import_queue,
     inspect,
     listing,
     logtool,
+    multi,
+    pause,
     prune,
     purge,
     report,
     requeue,
     result,
+    resume,
     shell,
     status,
     upgrade,
+    user_options,
 )
 from djtasks.cli.exits import EX_USAGE
 from djtasks.cli.output import Say
@@ -46,16 +51,20 @@ VERBS: Mapping[str, Verb] = {
     "call": call,
     "check": check,
     "control": control,
+    "events": events,
     "import_celery_beat": import_beat,
     "import_celery_queue": import_queue,
     "inspect": inspect,
     "list": listing,
     "logtool": logtool,
+    "multi": multi,
+    "pause": pause,
     "prune": prune,
     "purge": purge,
     "report": report,
     "requeue": requeue,
     "result": result,
+    "resume": resume,
     "shell": shell,
     "status": status,
     "upgrade": upgrade,
@@ -86,11 +95,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     foreign.add_app(parser)
-    foreign.add_arguments(parser, foreign.EVERYWHERE)
+    foreign.add_arguments(parser, foreign.VERBS)
+    foreign.add_no_color(parser)
+    user_options.add_arguments(parser, "")
 
 
 def run(given: Mapping[str, Any], say: Say) -> int:
     """Do what was asked for; returns its exit code. Raises ImproperlyConfigured."""
     foreign.use_app(given)
-    foreign.explain(given, foreign.EVERYWHERE, lambda text: sys.stderr.write(f"{text}\n"))
+    user_options.tell(given)
+    foreign.explain(given, foreign.VERBS, lambda text: sys.stderr.write(f"{text}\n"))
     return VERBS[given["verb"]].run(given, say)

@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 
 from djtasks.cli.exits import EX_FAILURE, EX_OK, Usage
 from djtasks.cli.output import Say, add_json, as_json
-from djtasks.conf import IGNORED, layers, problems
+from djtasks.conf import layers, problems
 from djtasks.exceptions import ImproperlyConfigured, safe_repr
 
 HELP = (
@@ -39,16 +39,12 @@ def run(given: Mapping[str, Any], say: Say) -> int:
     if given.get("django") or not source:
         namespace = namespace or "CELERY"
     names = {key: value for key, value in _read(source).items() if key[:1].isalpha() and not key.startswith("DJTASKS")}
-    if not source and not any(key.startswith(f"{namespace}_") for key in names):
+    begins = layers.PREFIXES if namespace == "CELERY" else (f"{namespace}_",)
+    if not source and not any(key.startswith(begins) for key in names):
         say(f"Django's settings have no name that begins with {namespace}_; name a file of Celery's settings")
-    try:
-        # A module of Celery's own has all its names in one style; Django's settings have others between them.
-        found = layers.known(names, namespace)
-    except ImproperlyConfigured as error:
-        raise Usage(str(error)) from None
+    found, needless = _sorted_out(names, namespace)
     good = {key: value for key, value in found.items() if _literal(value) is not None}
     odd = {key: value for key, value in found.items() if key not in good}
-    needless = sorted(_needless(names, namespace))
     wrong = [each for each in problems(good) if each.level == "error"]
     if given.get("json"):
         by_hand = {key: safe_repr(value, 200) for key, value in odd.items()}
@@ -86,12 +82,29 @@ def _literal(value: Any) -> str | None:
         return None
 
 
-def _needless(names: Mapping[str, Any], namespace: str) -> Iterator[str]:
-    """The names of Celery's that do nothing here."""
-    prefix = f"{namespace}_" if namespace else ""
-    for name in names:
-        if name.upper().startswith(prefix) and name.upper().removeprefix(prefix) in IGNORED:
-            yield name
+def _sorted_out(names: Mapping[str, Any], namespace: str) -> tuple[dict[str, Any], list[str]]:
+    """What acts here, by our names, and the names of what does not. Raises Usage where two names contradict."""
+    if namespace == "CELERY":
+        # Django's settings have others between them, and may have Celery's in the style of any time.
+        found = layers.celerys_in(names)
+        for one, other in found.clashes:
+            raise Usage(f"{one} and {other} are one setting, with different values; take one of them out")
+        return found.values, sorted(found.foreign.values())
+    prefix = f"{namespace.upper()}_" if namespace else ""
+    ours = [name for name in names if name.upper().startswith(prefix)]
+    try:
+        # A module of Celery's own has all its names in one style.
+        known = layers.known(names, namespace)
+    except ImproperlyConfigured as error:
+        raise Usage(str(error)) from None
+    return known, sorted(name for name in ours if _means_nothing(name, namespace))
+
+
+def _means_nothing(name: str, namespace: str) -> bool:
+    try:
+        return layers.name_of(name, namespace) is None
+    except ImproperlyConfigured:
+        return False
 
 
 def _lines(good: Mapping[str, Any], odd: Mapping[str, Any], needless: list[str]) -> Iterator[str]:

@@ -11,21 +11,27 @@ from importlib import import_module
 from typing import Any
 
 from djtasks import atomic
-from djtasks.cli import autoreload, daemon, foreign
+from djtasks.cli import autoreload, daemon, foreign, user_options
 from djtasks.conf import settings
+from djtasks.conf.pools import POOLS
 from djtasks.exceptions import ImproperlyConfigured
 from djtasks.log import level_of
 from djtasks.registry import import_default_modules, tasks
 from djtasks.security import check_privileges
 from djtasks.worker import signalling, titles
 from djtasks.worker.identity import file_name, indexed, node_name
-from djtasks.worker.options import POOLS, WorkerOptions, consumed_queues
-from djtasks.worker.worker import EX_FAILURE, EX_REPLACE, Worker, start_logging
+from djtasks.worker.options import WorkerOptions, autoscale_bounds, consumed_queues
+from djtasks.worker.pools.registry import pool_class
+from djtasks.worker.shutdown import EX_FAILURE
+from djtasks.worker.worker import EX_REPLACE, Worker, start_logging
 
 logger = logging.getLogger("djtasks.worker")
 
+_POOLS = f"{', '.join(POOLS)}, or package.module:Class"
 #: In the environment of a process that has replaced its program: its own pid.
 _REPLACED = "DJTASKS_REPLACED"
+#: What only a command can keep.
+_OF_COMMAND = frozenset({"app", "autoreload"})
 
 
 def names(text: str) -> list[str]:
@@ -39,9 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     foreign.add_app(parser)
     add("-I", "--include", type=names, default=[], metavar="A,B", help="modules to import, beside INCLUDE")
     add("-c", "--concurrency", type=int, metavar="N", help="tasks at a time (default: the CPUs)")
+    add("--autoscale", metavar="MAX,MIN", help="from MIN to MAX tasks at a time, by what there is to do")
     add("-Q", "--queues", type=names, metavar="A,B", help="queues to consume (default: TASK_QUEUES)")
     add("-X", "--exclude-queues", type=names, default=[], metavar="A,B", help="queues not to consume")
-    add("-P", "--pool", metavar="POOL", help=f"where tasks run: {', '.join(POOLS)} (default: WORKER_POOL)")
+    add("-P", "--pool", metavar="POOL", help=f"where tasks run: {_POOLS} (default: WORKER_POOL)")
     add("-n", "--hostname", metavar="NODE", help="the node's name; %%h host, %%n its name, %%d its domain")
     add("-l", "--loglevel", metavar="LEVEL", default="WARNING", help="DEBUG, INFO, WARNING, ERROR or CRITICAL")
     add("-f", "--logfile", metavar="FILE", help="log there; %%n node's name, %%h host, %%i, %%I child's index")
@@ -55,9 +62,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--autoreload", action="store_true", help="start anew when code changes; for development")
     add("--purge", "--discard", action="store_true", help="throw away what waits in the queues first")
     add("-B", "--beat", action="store_true", help="send periodic tasks, too, as runbeat does")
+    add("-E", "--task-events", "--events", action="store_true", help="tell of tasks and of this worker: app.events")
     add("-q", "--quiet", action="store_true", help="no banner")
+    add("--http", metavar="ADDRESS", help="answer /healthz and /metrics at a port of 127.0.0.1, or ADDRESS:PORT")
     daemon.add_arguments(parser)
     foreign.add_arguments(parser, foreign.WORKERS)
+    foreign.add_no_color(parser)
+    user_options.add_arguments(parser, "worker")
+
+
+def option_names() -> frozenset[str]:
+    """The names of its options, by which a program can give them: those that are not about its process."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    outside = argparse.ArgumentParser(add_help=False)
+    daemon.add_arguments(outside)
+    return frozenset({each.dest for each in parser._actions} - {each.dest for each in outside._actions} - _OF_COMMAND)
 
 
 def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
@@ -73,28 +93,43 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
     pool = chosen("pool", "WORKER_POOL")
     concurrency = chosen("concurrency", "WORKER_CONCURRENCY")
     if concurrency is None:
-        concurrency = 1 if pool == "solo" else cpus()
+        concurrency = pool_class(pool).usual or cpus()
     node = node_name(given.get("hostname"))
+    autoscale = None if given.get("autoscale") is None else autoscale_bounds(given["autoscale"])
     return WorkerOptions(
         queues=consumed_queues(given.get("queues"), given.get("exclude_queues") or []),
         hostname=node,
         pool=pool,
-        concurrency=concurrency,
+        concurrency=concurrency if autoscale is None else max(1, autoscale[1]),
+        autoscale=autoscale,
         time_limit=chosen("time_limit", "TASK_TIME_LIMIT"),
         soft_time_limit=chosen("soft_time_limit", "TASK_SOFT_TIME_LIMIT"),
         max_tasks_per_child=chosen("max_tasks_per_child", "WORKER_MAX_TASKS_PER_CHILD"),
         max_memory_per_child=chosen("max_memory_per_child", "WORKER_MAX_MEMORY_PER_CHILD"),
-        prefetch_multiplier=1
-        if given.get("disable_prefetch")
-        else chosen("prefetch_multiplier", "WORKER_PREFETCH_MULTIPLIER"),
+        prefetch_multiplier=_prefetch(given),
         soft_shutdown_timeout=settings.WORKER_SOFT_SHUTDOWN_TIMEOUT,
         shutdown_timeout=given.get("shutdown_timeout"),
         loglevel=loglevel,
         logfile=file_name(given["logfile"], node) if given.get("logfile") else None,
+        include=tuple(given.get("include") or ()),
+        user=user_options.chosen(given, "worker"),
         purge=bool(given.get("purge")),
         beat=bool(given.get("beat")),
+        events=bool(given.get("task_events")) or settings.WORKER_SEND_TASK_EVENTS,
         quiet=bool(given.get("quiet")),
+        http=chosen("http", "WORKER_HTTP"),
     ).check()
+
+
+def _prefetch(given: Mapping[str, Any]) -> int:
+    multiplier: int | None = given.get("prefetch_multiplier")
+    if given.get("disable_prefetch") and multiplier is not None:
+        raise ImproperlyConfigured("--disable-prefetch and --prefetch-multiplier contradict each other; drop one")
+    if multiplier is not None:
+        return multiplier
+    return (
+        1 if given.get("disable_prefetch") or settings.WORKER_DISABLE_PREFETCH else settings.WORKER_PREFETCH_MULTIPLIER
+    )
 
 
 def cpus() -> int:
@@ -117,6 +152,7 @@ def run(given: Mapping[str, Any]) -> int:
     started_in = os.getcwd()
     daemon.settle(given)
     foreign.use_app(given)
+    user_options.tell(given)
     check_privileges(settings.ACCEPT_CONTENT)
     options = worker_options(given)
     birth = daemon.detach() if given.get("detach") else None
@@ -152,10 +188,9 @@ def _run(given: Mapping[str, Any], options: WorkerOptions, birth: daemon.Birth |
         except OSError as error:
             raise ImproperlyConfigured(f"the log file cannot be written: {error}") from error
         foreign.explain(given, foreign.WORKERS, logger.info)
-        import_default_modules()
-        for name in given.get("include") or ():
-            _include(name)
-        atomic.check(tasks.values())
+        if options.autoscale is not None and given.get("concurrency") is not None:
+            logger.warning("--concurrency %d is not used: --autoscale says how many", given["concurrency"])
+        _load(options)
         titles.enable()
         titles.name(f"{options.hostname}:MainProcess")
         worker = Worker(options._replace(quiet=options.quiet or birth is not None))
@@ -166,6 +201,25 @@ def _run(given: Mapping[str, Any], options: WorkerOptions, birth: daemon.Birth |
         if pidfile is not None and code != EX_REPLACE:
             pidfile.release()
     return code
+
+
+def make(options: WorkerOptions, *, embedded: bool = False) -> Worker:
+    """A worker for a program of one's own, with its log, unless it is embedded, and its tasks.
+
+    Raises ImproperlyConfigured.
+    """
+    if not embedded:
+        start_logging(options)
+    _load(options)
+    return Worker(options, embedded=embedded)
+
+
+def _load(options: WorkerOptions) -> None:
+    """Import what it is to run."""
+    import_default_modules()
+    for name in options.include:
+        _include(name)
+    atomic.check(tasks.values())
 
 
 def _include(name: str) -> None:

@@ -17,7 +17,7 @@ from djtasks.conf import layers
 from djtasks.conf.entries import Entry
 from djtasks.conf.foreign import IGNORED
 from djtasks.conf.options import KINDS, Settings, describe
-from djtasks.conf.problems import Problem, did_you_mean, problems
+from djtasks.conf.problems import Problem, did_you_mean, of_celery, problems
 from djtasks.exceptions import ImproperlyConfigured
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "describe",
     "did_you_mean",
+    "faults",
     "load",
     "overlay",
     "problems",
@@ -40,9 +41,17 @@ def load(raw: Mapping[str, Any]) -> Settings:
 
     Raises ImproperlyConfigured, which names every error and its cure.
     """
-    if errors := [problem for problem in problems(raw) if problem.level == "error"]:
+    _refuse(problems(raw))
+    return _made(raw)
+
+
+def _refuse(found: list[Problem]) -> None:
+    if errors := [problem for problem in found if problem.level == "error"]:
         lines = [f"{problem.text} {problem.hint}" for problem in errors]
         raise ImproperlyConfigured(lines[0] if len(lines) == 1 else "\n".join(["DJTASKS:", *lines]))
+
+
+def _made(raw: Mapping[str, Any]) -> Settings:
     return Settings(**{key: KINDS[key].read(value) for key, value in raw.items() if key in KINDS})
 
 
@@ -71,7 +80,17 @@ def read() -> Settings:
 
     Raises ImproperlyConfigured, or Django's own error when Django has no settings.
     """
-    return load(layers.raw())
+    merged = layers.raw()
+    _refuse(faults(merged))
+    return _made(merged)
+
+
+def faults(merged: Any = None) -> list[Problem]:
+    """All that is wrong with the settings as they are now, in `DJTASKS`, beneath it and over it."""
+    merged = layers.raw() if merged is None else merged
+    if not isinstance(merged, Mapping):
+        return problems(merged)
+    return [*problems(merged, layers.names(merged)), *of_celery(layers.celerys())]
 
 
 settings: Settings = cast("Settings", _Lazy())
@@ -101,7 +120,7 @@ def reread() -> None:
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting == "DJTASKS":
+    if setting == "DJTASKS" or setting.startswith(layers.PREFIXES):
         vars(settings).clear()
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from djtasks.conf.entries import option
 from djtasks.conf.kinds import SCHEDULE, TEXT, number, optional, whole
-from djtasks.conf.operations_options import OperationsSettings
+from djtasks.conf.monitor_options import MonitorSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeatSettings(OperationsSettings):
+class BeatSettings(MonitorSettings):
     """The part of the settings that is about periodic tasks."""
 
     BEAT_SCHEDULE: Mapping[str, Any] = option(

@@ -153,12 +153,16 @@ def _read_queues(value: Any) -> dict[str, dict[str, Any]]:
     queues = {}
     for item in value:
         options = {} if isinstance(item, str) else _queue_options(item)
-        queues[queue_name(item if isinstance(item, str) else getattr(item, "name", item))] = options
+        name = item if isinstance(item, str) else getattr(item, "name", item)
+        if (alias := getattr(item, "alias", None)) and getattr(options.get("exchange"), "type", None) == "fanout":
+            # kombu's Broadcast: it is known by its alias, its name is made up.
+            name, options["broadcast"] = alias, True
+        queues[queue_name(name)] = options
     return queues
 
 
 def _queue_options(queue: Any) -> dict[str, Any]:
-    wanted = ("routing_key", "exchange", "queue_arguments", "max_priority")
+    wanted = ("routing_key", "exchange", "queue_arguments", "max_priority", "broadcast")
     return {key: value for key in wanted if (value := getattr(queue, key, None))}
 
 
@@ -269,8 +273,28 @@ def _read_rate(value: Any) -> Any:
     return value or None
 
 
+def host_and_port(value: Any) -> tuple[str, int]:
+    """Where to listen: 8808 and "8808" are ports of the loopback interface; another address is written out, as
+    "0.0.0.0:8808" or "[::]:8808". Raises Unfit.
+    """
+    host, colon, port = str(value).strip().rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    good = isinstance(value, str | int) and not isinstance(value, bool) and port.isascii() and port.isdigit()
+    if not good or len(port) > 5 or int(port) > 65535 or (colon and not host) or (":" in host and not bracketed):
+        raise _unfit(_ADDRESS, value)
+    return (host.strip("[]") if colon else "127.0.0.1"), int(port)
+
+
+def _read_address(value: Any) -> str:
+    host_and_port(value)
+    return str(value).strip()
+
+
+_ADDRESS = "a port of the loopback interface, or ADDRESS:PORT"
+
 FLAG = Kind("True or False", _read_flag)
 TEXT = Kind("a text", _read_text)
+ADDRESS = Kind(_ADDRESS, _read_address)
 NAMES = Kind("a list of texts", _read_names)
 SOME_NAMES = Kind("a list of at least one text", _read_some_names)
 QUEUE = Kind(f"the name of a queue: 1 to {QUEUE_NAME_MAX} characters", queue_name)

@@ -1,16 +1,16 @@
 """What an app lays over and beneath `DJTASKS`, and the one dict that it all makes.
 
-    add_defaults  <  config_from_object  <  DJTASKS  <  conf.update
+    add_defaults  <  CELERY_* of Django's settings  <  config_from_object  <  DJTASKS  <  conf.update
 
 What lies beneath is read when the settings are, so that an app can be made before Django has settings.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 
-from djtasks.conf.foreign import IGNORED, LATER
+from djtasks.conf.foreign import FORMERLY_IGNORED, IGNORED
 from djtasks.conf.kinds import Unfit
 from djtasks.conf.options import FORMERLY, KINDS
 from djtasks.exceptions import ImproperlyConfigured
@@ -21,16 +21,88 @@ _defaults: list[Source] = []
 _sources: list[Source] = []
 _changes: dict[str, Any] = {}
 
+#: With this one of DJTASKS the CELERY_* of Django's settings are left to Celery.
+SWITCH = "READ_CELERY_SETTINGS"
+#: What Celery's names begin with in Django's settings, now and formerly.
+PREFIXES = ("CELERY_", "CELERYD_", "CELERYBEAT_")
+_BROKER = "BROKER_"
+
+
+class Celerys(NamedTuple):
+    """What Django's settings say under Celery's names; all by our names."""
+
+    values: dict[str, Any]
+    #: What each is called there.
+    names: dict[str, str]
+    #: What does nothing here, and what it is called there.
+    foreign: dict[str, str]
+    #: Two names of one setting that say different things.
+    clashes: list[tuple[str, str]]
+    #: What begins like a setting of Celery's, and is none.
+    strange: list[str]
+
 
 def raw() -> Any:
     """`DJTASKS` with what lies over and beneath it; what is no dict as it stands."""
     own = getattr(django_settings, "DJTASKS", {})
-    if not (_defaults or _sources or _changes) or not isinstance(own, Mapping):
+    if not isinstance(own, Mapping):
+        return own
+    found = celerys().values
+    if not (_defaults or _sources or _changes or found):
         return own
     merged: dict[str, Any] = {}
-    for source in (*_defaults, *_sources):
+    for source in _defaults:
+        merged |= source()
+    merged |= found
+    for source in _sources:
         merged |= source()
     return {**merged, **own, **_changes}
+
+
+def celerys() -> Celerys:
+    """The settings of Celery's that stand in Django's as CELERY_…, unless DJTASKS says that they are not ours."""
+    own = getattr(django_settings, "DJTASKS", {})
+    if not isinstance(own, Mapping) or own.get(SWITCH) is False:
+        return celerys_in({})
+    keys = [key for key in dir(django_settings) if key.startswith((*PREFIXES, _BROKER))]
+    result = celerys_in({key: getattr(django_settings, key) for key in keys})
+    for name in own.keys() & result.values.keys():
+        # Said anew: what it was does not matter any more.
+        del result.values[name], result.names[name]
+    result.clashes[:] = [names for names in result.clashes if name_of(names[0], "CELERY") not in own]
+    return result
+
+
+def celerys_in(mapping: Mapping[str, Any]) -> Celerys:
+    """The settings of Celery's among these, which have its prefixes; the rest is left out."""
+    result = Celerys({}, {}, {}, [], [])
+    for key, value in mapping.items():
+        if key.startswith(PREFIXES):
+            _sort(key, value, result)
+        elif key.startswith(_BROKER) and key in IGNORED:
+            result.foreign[key] = key
+    return result
+
+
+def names(merged: Mapping[str, Any]) -> dict[str, str]:
+    """What those settings of `merged` are called that Django's settings have under names of Celery's."""
+    found = celerys()
+    return {name: shown for name, shown in found.names.items() if merged.get(name) is found.values[name]}
+
+
+def _sort(key: str, value: Any, result: Celerys) -> None:
+    try:
+        name = name_of(key, "CELERY")
+    except ImproperlyConfigured:
+        result.strange.append(key)
+        return
+    if name is None:
+        result.foreign[foreign_name(key)] = key
+    elif name in result.values and result.values[name] != value:
+        result.clashes.append((result.names[name], key))
+    else:
+        result.values[name] = value
+        result.names[name] = key
 
 
 def name_of(key: str, namespace: str = "") -> str | None:
@@ -44,14 +116,16 @@ def name_of(key: str, namespace: str = "") -> str | None:
             return candidate
         if candidate in FORMERLY:
             return FORMERLY[candidate]
-        if _foreign(candidate):
+        if foreign_name(candidate):
             return None
     raise ImproperlyConfigured(f"{key!r} is not a setting")
 
 
-def _foreign(name: str) -> bool:
+def foreign_name(name: str) -> str:
+    """The setting without a meaning here that `name` is, in Celery's words of any time; "" when it is none."""
     bare = name.removeprefix("CELERY_").removeprefix("CELERYD_").removeprefix("CELERYBEAT_")
-    return not {name, bare, f"WORKER_{bare}", f"BEAT_{bare}", f"TASK_{bare}"}.isdisjoint(IGNORED | LATER)
+    guesses = (FORMERLY_IGNORED.get(name, ""), name, bare, f"WORKER_{bare}", f"BEAT_{bare}", f"TASK_{bare}")
+    return next((each for each in guesses if each in IGNORED), "")
 
 
 def known(mapping: Mapping[str, Any], namespace: str = "") -> dict[str, Any]:

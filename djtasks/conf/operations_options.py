@@ -4,10 +4,19 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from djtasks.conf.entries import option
-from djtasks.conf.kinds import FLAG, TERM, TEXT, number, one_of, optional, whole
+from djtasks.conf.kinds import ADDRESS, FLAG, SECONDS_MAX, TERM, TEXT, Kind, number, one_of, optional, whole
 from djtasks.conf.worker_options import WorkerSettings
+
+_AUTOSCALER = "djtasks.worker.autoscaler:Autoscaler"
+
+
+def _read_autoscaler(value: Any) -> str:
+    """Celery's own is ours."""
+    path: str = TEXT.read(value)
+    return _AUTOSCALER if path.replace(":", ".") == "celery.worker.autoscale.Autoscaler" else path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +25,8 @@ class OperationsSettings(WorkerSettings):
 
     # -- pools
     WORKER_AUTOSCALER: str = option(
-        "djtasks.worker.autoscaler:Autoscaler",
-        TEXT,
+        _AUTOSCALER,
+        Kind("the dotted name of a class", _read_autoscaler),
         "The class that grows and shrinks the pool of a worker with --autoscale.",
         "CELERYD_AUTOSCALER",
     )
@@ -25,20 +34,35 @@ class OperationsSettings(WorkerSettings):
         False, FLAG, "Whether `control pool_restart` is obeyed.", "CELERYD_POOL_RESTARTS"
     )
     WORKER_PROC_ALIVE_TIMEOUT: float = option(
-        4.0, number(0.1, 3600), "Seconds in which a new child has to be ready, or is replaced."
+        4.0,
+        number(0.1, 3600),
+        "Seconds in which a new child has to be ready, or is replaced.",
+        "CELERYD_PROC_ALIVE_TIMEOUT",
     )
     WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE: bool = option(
-        False, FLAG, "Whether a cold shutdown waits WORKER_SOFT_SHUTDOWN_TIMEOUT seconds even when nothing runs."
+        False,
+        FLAG,
+        "Whether a cold shutdown waits WORKER_SOFT_SHUTDOWN_TIMEOUT seconds even when nothing runs.",
+        "CELERYD_ENABLE_SOFT_SHUTDOWN_ON_IDLE",
     )
     WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS: bool = option(
         False,
         FLAG,
         "Whether tasks with late acknowledgement that run while the database is lost are ended, to run again.",
+        "CELERYD_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS",
     )
     WORKER_DEDUPLICATE_SUCCESSFUL_TASKS: bool = option(
         False,
         FLAG,
         "Read, so that it can stay: a task whose success is stored has no message any more, and cannot run again.",
+        "CELERYD_DEDUPLICATE_SUCCESSFUL_TASKS",
+    )
+
+    WORKER_DISABLE_PREFETCH: bool = option(
+        False,
+        FLAG,
+        "Whether a worker claims a task only when something is free to run it (--disable-prefetch).",
+        "CELERYD_DISABLE_PREFETCH",
     )
 
     # -- events
@@ -63,8 +87,14 @@ class OperationsSettings(WorkerSettings):
     # -- looking at workers
     WORKER_HTTP: str | None = option(
         None,
-        optional(TEXT, "it does not listen"),
-        "Where a worker answers /healthz and /metrics: a port of the loopback interface, or address:port.",
+        optional(ADDRESS, "it does not listen"),
+        "Where a worker answers /healthz and /metrics (--http): a port of the loopback interface, or ADDRESS:PORT.",
+    )
+    WORKER_GIVE_UP_AFTER: float | None = option(
+        300.0,
+        optional(number(0, SECONDS_MAX), "for ever"),
+        "Seconds for which a worker waits for a database that refuses it (a wrong password, a server that only reads)"
+        " before it ends with exit code 69. An outage is waited out for ever.",
     )
     SAMPLES_EXPIRES: timedelta = option(
         timedelta(days=7), TERM, "Seconds or a timedelta for which the numbers of each minute are kept, for charts."

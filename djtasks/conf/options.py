@@ -47,6 +47,12 @@ class Settings(BeatSettings):
         "When a call made inside a transaction is written: after its commit, as a part of it, or at once whatever"
         " becomes of it. Only in_transaction promises that a crash right after the commit loses no task.",
     )
+    READ_CELERY_SETTINGS: bool = option(
+        True,
+        FLAG,
+        "Whether what Django's settings call CELERY_…, CELERYD_… and CELERYBEAT_… is read where DJTASKS says nothing;"
+        " False where Celery itself runs in the same project.",
+    )
     TASK_PUBLISH_RETRY: bool = option(
         True, FLAG, "Try an enqueue again when the database could not be reached.", "CELERY_TASK_PUBLISH_RETRY"
     )
@@ -183,14 +189,19 @@ class Settings(BeatSettings):
         None,
         optional(FLAG, "as TASK_ACKS_ON_FAILURE_OR_TIMEOUT"),
         "False: a late-ack task that fails becomes a dead letter.",
+        "CELERY_ACKS_ON_FAILURE",
     )
     TASK_ACKS_ON_TIMEOUT: bool | None = option(
         None,
         optional(FLAG, "as TASK_ACKS_ON_FAILURE_OR_TIMEOUT"),
         "False: a late-ack task that is over its hard time limit runs again, TASK_MAX_CRASHES times at the most.",
+        "CELERY_ACKS_ON_TIMEOUT",
     )
     TASK_ACKS_ON_FAILURE_OR_TIMEOUT: bool = option(
-        True, FLAG, "What TASK_ACKS_ON_FAILURE and TASK_ACKS_ON_TIMEOUT are where they say nothing."
+        True,
+        FLAG,
+        "What TASK_ACKS_ON_FAILURE and TASK_ACKS_ON_TIMEOUT are where they say nothing.",
+        "CELERY_ACKS_ON_FAILURE_OR_TIMEOUT",
     )
     TASK_MAX_CRASHES: int = option(
         3,
@@ -268,6 +279,12 @@ class Settings(BeatSettings):
     )
     RESULT_EXTENDED: bool = option(
         False, FLAG, "Keep the arguments of tasks that succeeded with their results.", "CELERY_RESULT_EXTENDED"
+    )
+    TASK_REMOTE_TRACEBACKS: bool = option(
+        False,
+        FLAG,
+        "Whether an exception that AsyncResult.get() raises has the traceback of its worker as its cause.",
+        "CELERY_REMOTE_TRACEBACKS",
     )
 
     # -- time

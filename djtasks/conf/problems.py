@@ -4,8 +4,9 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from djtasks.conf.foreign import IGNORED, LATER
+from djtasks.conf.foreign import IGNORED, REASONS
 from djtasks.conf.kinds import Unfit, upper_name
+from djtasks.conf.layers import Celerys
 from djtasks.conf.options import FIELDS, FORMERLY, KINDS, Settings
 from djtasks.exceptions import safe_repr
 
@@ -23,8 +24,11 @@ class Problem(NamedTuple):
     hint: str
 
 
-def problems(raw: object) -> list[Problem]:
-    """All that is wrong with `raw`, the value of `DJTASKS` as it stands; empty when nothing is. Never raises."""
+def problems(raw: object, names: Mapping[str, str] | None = None) -> list[Problem]:
+    """All that is wrong with `raw`, the value of `DJTASKS` as it stands; empty when nothing is. Never raises.
+
+    What stands elsewhere is called by its name there, which `names` tells.
+    """
     if not isinstance(raw, Mapping):
         hint = "Write DJTASKS = {'TASK_TIME_LIMIT': 600, …}, or leave it out."
         return [Problem("error", "", f"DJTASKS must be a dict, not {type(raw).__name__}.", hint)]
@@ -34,16 +38,34 @@ def problems(raw: object) -> list[Problem]:
         if key not in KINDS:
             found.append(_foreign(key))
             continue
+        shown, hint = f"DJTASKS[{key!r}]", FIELDS[key].metadata["help"]
+        if names and key in names:
+            shown = f"The setting {names[key]}, read as {key}, of Django's settings"
+            hint += " If it is another program's, set 'READ_CELERY_SETTINGS' to False in DJTASKS."
         try:
             good[key] = KINDS[key].read(value)
         except Unfit as error:
-            found.append(Problem("error", key, f"DJTASKS[{key!r}] {error}.", FIELDS[key].metadata["help"]))
+            found.append(Problem("error", key, f"{shown} {error}.", hint))
         except Exception as error:
             # Only a value whose own methods raise when it is looked at.
-            text = f"DJTASKS[{key!r}] must be {KINDS[key].wants}; looking at it raised {safe_repr(error, 200)}."
-            found.append(Problem("error", key, text, FIELDS[key].metadata["help"]))
+            text = f"{shown} must be {KINDS[key].wants}; looking at it raised {safe_repr(error, 200)}."
+            found.append(Problem("error", key, text, hint))
     found.extend(_contradictions(Settings(**good)))
     return found
+
+
+def of_celery(found: Celerys) -> list[Problem]:
+    """What is wrong with the settings of Celery's among Django's, beside their values."""
+    result = []
+    for one, other in found.clashes:
+        text = f"Django's settings have {one} and {other}, which are one setting, with different values."
+        result.append(Problem("error", one, text, "Take one of them out."))
+    for key in found.strange:
+        bare = key.removeprefix("CELERY_")
+        if near := difflib.get_close_matches(bare, [*KINDS, *IGNORED], n=1, cutoff=0.85):
+            text = f"Django's settings have {key}, which is no setting of Celery's."
+            result.append(Problem("warning", key, text, f"Did you mean {f'CELERY_{near[0]}'!r}?"))
+    return result
 
 
 def did_you_mean(key: str) -> str | None:
@@ -53,7 +75,7 @@ def did_you_mean(key: str) -> str | None:
     upper: str = upper_name(key).replace("CELERYBEAT_", "BEAT_")
     for prefix in ("", "CELERY_", "CELERYD_", "DJTASKS_"):
         name = upper.removeprefix(prefix)
-        if name in KINDS or name in IGNORED or name in LATER:
+        if name in KINDS or name in IGNORED:
             return name
     if near := difflib.get_close_matches(upper, KINDS, n=1, cutoff=0.75):
         return str(near[0])
@@ -65,10 +87,8 @@ def _foreign(key: object) -> Problem:
         shown = safe_repr(key, 200)
         return Problem("error", shown, f"DJTASKS has the key {shown}, which is no text.", "Remove it.")
     if key in IGNORED:
-        text = f"DJTASKS[{key!r}] has no meaning here: PostgreSQL is the only server."
+        text = f"DJTASKS[{key!r}] has no meaning here: {REASONS[key]}."
         return Problem("info", key, text, "Remove it when nothing else reads it.")
-    if key in LATER:
-        return Problem("warning", key, f"DJTASKS[{key!r}] is not supported yet and does nothing.", "Remove it.")
     text = f"DJTASKS[{key!r}] is not a setting."
     if name := did_you_mean(key):
         return Problem("error", key, text, f"Did you mean {name!r}?")

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from djtasks.conf.entries import option
-from djtasks.conf.kinds import FLAG, LOG_FORMAT, LOG_LEVEL, SOME_NAMES, TEXT, number, one_of, optional, whole
+from djtasks.conf.kinds import FLAG, LOG_FORMAT, LOG_LEVEL, SOME_NAMES, TEXT, number, optional, whole
+from djtasks.conf.pools import POOL
 
 _LOG = "[%(asctime)s: %(levelname)s/%(processName)s] "
 
@@ -18,8 +19,8 @@ class WorkerSettings:
     )
     WORKER_POOL: str = option(
         "prefork",
-        one_of("prefork", "threads", "solo"),
-        "How a worker runs tasks: in child processes, in threads, or one at a time in itself.",
+        POOL,
+        "How a worker runs tasks: in child processes, in threads, one at a time in itself, in greenlets or coroutines.",
         "CELERYD_POOL",
     )
     WORKER_PREFETCH_MULTIPLIER: int = option(
@@ -93,10 +94,16 @@ class WorkerSettings:
         "CELERYD_TASK_LOG_FORMAT",
     )
     WORKER_LOG_DATEFMT: str | None = option(
-        None, optional(TEXT, "as in 2026-01-31 09:30:00,123"), "The format of the time in a worker's log lines."
+        None,
+        optional(TEXT, "as in 2026-01-31 09:30:00,123"),
+        "The format of the time in a worker's log lines.",
+        "CELERYD_LOG_DATEFMT",
     )
     WORKER_TASK_LOG_DATEFMT: str | None = option(
-        None, optional(TEXT, "as WORKER_LOG_DATEFMT"), "The format of the time in log lines written by tasks."
+        None,
+        optional(TEXT, "as WORKER_LOG_DATEFMT"),
+        "The format of the time in log lines written by tasks.",
+        "CELERYD_TASK_LOG_DATEFMT",
     )
     WORKER_LOG_COLOR: bool | None = option(
         None, optional(FLAG, "on a terminal"), "Whether log lines are coloured.", "CELERYD_LOG_COLOR"

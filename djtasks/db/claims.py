@@ -62,6 +62,18 @@ CLAIM: LiteralString = (
     + CLAIMED
     + ", m.position"
 )
+#: The same where priorities rise (QUEUE_AGEING): what has risen runs with the priority of its call. No mark can be set
+#: by it, for that priority is not where it stood: its position is said to be -1.
+CLAIM_AGED: LiteralString = (
+    CLAIM.replace("SELECT id, position\n", "SELECT id, position, aged\n")
+    .replace("candidate.position\n", "candidate.position, candidate.aged\n")
+    .replace("waiting.position,", "waiting.position, waiting.aged,")
+    .replace(
+        "\n    FROM picked\n    WHERE m.id",
+        ",\n        priority = m.priority - coalesce(picked.aged, 0), aged = NULL\n    FROM picked\n    WHERE m.id",
+    )
+    .replace(", m.position", ", CASE WHEN picked.aged IS NULL THEN m.position ELSE -1 END")
+)
 
 
 def claim(
@@ -73,15 +85,16 @@ def claim(
     *,
     rerun: Sequence[str] = (),
     unknown: Sequence[str] = (),
+    aged: bool = False,
 ) -> tuple[list[Claimed], list[int]]:
     """Take up to `limit` messages, in the order of `scans`; within one, higher priority first, then position.
 
     They get the claim numbers `first`, `first + 1`, … . Names in `rerun` are marked to run again when the worker is
-    lost; names in `unknown` are left alone. Returns the messages and their positions. A worker without a row of its
-    own gets nothing.
+    lost; names in `unknown` are left alone; `aged` says that priorities rise. Returns the messages and their
+    positions. A worker without a row of its own gets nothing.
     """
     params = _params(owner, first, scans, limit, rerun, unknown)
-    return claimed(conn.execute(CLAIM, params, binary=True).fetchall())
+    return claimed(conn.execute(CLAIM_AGED if aged else CLAIM, params, binary=True).fetchall())
 
 
 def claimed(found: list[tuple[Any, ...]]) -> tuple[list[Claimed], list[int]]:
@@ -107,7 +120,7 @@ def _params(
     }
 
 
-_CLAIM = Statement(CLAIM)
+_CLAIM, _CLAIM_AGED = Statement(CLAIM), Statement(CLAIM_AGED)
 
 
 def claiming(
@@ -119,9 +132,10 @@ def claiming(
     *,
     rerun: Sequence[str] = (),
     unknown: Sequence[str] = (),
+    aged: bool = False,
 ) -> Question:
     """`claim` for a pipe; `claimed` reads the rows of the answer."""
-    return Question(_CLAIM, _params(owner, first, scans, limit, rerun, unknown), answered)
+    return Question(_CLAIM_AGED if aged else _CLAIM, _params(owner, first, scans, limit, rerun, unknown), answered)
 
 
 #: Two statements of one transaction: the second one's snapshot is taken when the lock has waited out the lost claim.

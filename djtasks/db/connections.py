@@ -19,7 +19,7 @@ SESSION = (
     "-c default_transaction_isolation=read\\ committed"
     " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
     " -c plan_cache_mode=force_generic_plan -c jit=off"
-    " -c statement_timeout=0 -c idle_in_transaction_session_timeout=20000"
+    " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=20000"
     " -c tcp_user_timeout=12000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 )
 #: A peer that vanished without a word is noticed in seconds, not in the kernel's two hours.
@@ -125,6 +125,13 @@ def speaking_arrays(conn: Connection) -> Connection:
 def borrow(alias: str | None = None) -> BaseDatabaseWrapper:
     """Django's connection of this thread to the task database (or to `alias`): the caller's own transaction."""
     return connections[alias or settings.DATABASE]
+
+
+def in_transaction(conn: BaseDatabaseWrapper) -> bool:
+    """Whether what is written through this connection waits for its user's commit. Does not connect."""
+    if conn.in_atomic_block:
+        return True
+    return not (conn.settings_dict["AUTOCOMMIT"] if conn.connection is None else conn.get_autocommit())
 
 
 def pooled(wrapper: BaseDatabaseWrapper) -> bool:

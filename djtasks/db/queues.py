@@ -40,6 +40,18 @@ def resume(conn: Connection, names: Collection[str], by: str = "") -> list[str]:
     return [row[0] for row in rows(conn, RESUME, {"names": list(names), "by": by})]
 
 
+USED: LiteralString = """
+    SELECT queue FROM djtasks_message
+    UNION
+    SELECT queue FROM djtasks_periodic_task WHERE queue <> ''
+"""
+
+
+def used(conn: Connection) -> list[str]:
+    """The queues that any message or schedule names. Reads the whole table."""
+    return [row[0] for row in rows(conn, USED)]
+
+
 class Depth(NamedTuple):
     """What stands in a queue's lane."""
 
@@ -86,3 +98,22 @@ def depths(conn: Connection, names: Collection[str], most: int) -> dict[str, Dep
     """How much stands in the lanes of these queues, counted up to `most` in each, and how old it is."""
     found = rows(conn, DEPTHS, {"names": list(names), "most": most})
     return {name: Depth(count, oldest) for name, count, oldest in found}
+
+
+#: One stretch of the index a queue; no more is read than is asked for.
+WAITING: LiteralString = """
+    SELECT count(*) FROM (
+        SELECT FROM unnest(%(names)s::text[]) AS q (name)
+        CROSS JOIN LATERAL (
+            SELECT FROM djtasks_message AS m
+            WHERE m.lane = q.name AND m.owner IS NULL ORDER BY m.priority DESC, m.position LIMIT %(most)s
+        ) AS found
+        LIMIT %(most)s
+    ) AS counted
+"""
+
+
+def waiting(conn: Connection, names: Collection[str], most: int) -> int:
+    """How many messages wait in the lanes of these queues, in nobody's hands, counted up to `most`."""
+    found: int = rows(conn, WAITING, {"names": list(names), "most": most})[0][0]
+    return found

@@ -141,6 +141,12 @@ REPORT: LiteralString = """
         content_type, content_encoding, meta
     FROM unended
     ON CONFLICT (id) DO UPDATE SET
+        started = CASE
+            WHEN excluded.claim IS NOT NULL
+                AND (excluded.owner, excluded.claim) IS DISTINCT FROM (djtasks_result.owner, djtasks_result.claim)
+            THEN excluded.started
+            ELSE djtasks_result.started
+        END,
         owner = excluded.owner, claim = excluded.claim, retries = excluded.retries, state = excluded.state,
         worker = coalesce(excluded.worker, djtasks_result.worker), content_type = excluded.content_type,
         content_encoding = excluded.content_encoding, result = excluded.result, traceback = NULL

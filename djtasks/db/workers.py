@@ -2,7 +2,7 @@
 
 import json
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString, NamedTuple
 
 from djtasks import migrations
@@ -65,21 +65,28 @@ def register(conn: Connection, registration: Registration) -> bool:
 BEAT: LiteralString = """
     UPDATE djtasks_worker
     SET heartbeat = statement_timestamp(), counters = %(counters)s::jsonb,
-        process_group = coalesce(%(process_group)s, process_group), concurrency = %(concurrency)s
+        process_group = coalesce(%(process_group)s, process_group), concurrency = %(concurrency)s,
+        state = coalesce(%(state)s::jsonb, state)
     WHERE incarnation = %(incarnation)s
     RETURNING incarnation
 """
 
 
 def beat(
-    conn: Connection, incarnation: int, counters: dict[str, int], concurrency: int, process_group: int | None
+    conn: Connection,
+    incarnation: int,
+    counters: dict[str, int],
+    concurrency: int,
+    process_group: int | None,
+    state: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Say that the worker lives; False when it has been declared dead."""
+    """Say that the worker lives, and what else it has to say (`state`); False when it has been declared dead."""
     params = {
         "incarnation": incarnation,
         "counters": json.dumps(counters),
         "concurrency": concurrency,
         "process_group": process_group,
+        "state": json.dumps(state) if state else None,
     }
     return bool(rows(conn, BEAT, params))
 

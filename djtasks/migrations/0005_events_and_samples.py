@@ -61,5 +61,25 @@ class Migration(migrations.Migration):
                 "constraints": [models.UniqueConstraint(fields=("at", "kind", "name"), name="djtasks_sample_minute")],
             },
         ),
+        migrations.AddField(
+            model_name="message",
+            name="aged",
+            field=models.SmallIntegerField(
+                editable=False, help_text="by how much its priority has risen while it waited", null=True
+            ),
+        ),
+        migrations.CreateModel(
+            name="Monitor",
+            fields=[],
+            options={
+                "verbose_name": "live monitor",
+                "verbose_name_plural": "live monitor",
+                "proxy": True,
+                "default_permissions": (),
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("djtasks.worker",),
+        ),
         migrations.RunSQL([*TUNE], migrations.RunSQL.noop),
     ]

@@ -10,7 +10,7 @@ from djtasks.models.limit import Alias, Limit, Throttle
 from djtasks.models.message import Message
 from djtasks.models.periodic import Beat, PeriodicTask, Tick
 from djtasks.models.result import DeadLetter, Result
-from djtasks.models.worker import Waiter, Worker
+from djtasks.models.worker import Monitor, Waiter, Worker
 from djtasks.models.workflow import Chord, Group, Part
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Group",
     "Limit",
     "Message",
+    "Monitor",
     "Part",
     "PeriodicTask",
     "Queue",

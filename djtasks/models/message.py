@@ -45,6 +45,9 @@ class Message(models.Model):
     expires = models.DateTimeField(null=True, help_text="is revoked instead of run after this time")
     retries = models.IntegerField(db_default=0)
     priority = models.SmallIntegerField(db_default=0, help_text="higher runs first")
+    aged = models.SmallIntegerField(
+        null=True, editable=False, help_text="by how much its priority has risen while it waited"
+    )
     crashes = models.SmallIntegerField(db_default=0, help_text="how often its process was lost while it ran")
     rerun = models.BooleanField(db_default=False, help_text="run again when the worker is lost (late acks)")
     lane = models.TextField(null=True, db_collation="C")

@@ -35,6 +35,16 @@ class Worker(models.Model):
         return self.name
 
 
+class Monitor(Worker):
+    """The live monitor, as the admin lists it among its models."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = "live monitor"
+        verbose_name_plural = "live monitor"
+
+
 class Waiter(models.Model):
     """A process in which somebody waits for results. Who ends a task rings these."""
 

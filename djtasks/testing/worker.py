@@ -15,9 +15,11 @@ from djtasks import delivery, waiting
 from djtasks.awaiting import allow_join_result
 from djtasks.cli.worker import names, worker_options
 from djtasks.db.connections import borrow
+from djtasks.exceptions import ImproperlyConfigured
 from djtasks.registry import tasks
 from djtasks.testing.inline import configured
 from djtasks.worker.options import WorkerOptions
+from djtasks.worker.pools.registry import pool_class
 from djtasks.worker.worker import Worker
 
 #: A task that answers; see `start_worker`.
@@ -30,6 +32,7 @@ _OF_CHILDREN = {"WORKER_MAX_TASKS_PER_CHILD": None, "WORKER_MAX_MEMORY_PER_CHILD
 UNKEPT: dict[str, dict[str, Any]] = {
     "solo": {**_OF_CHILDREN, "TASK_TIME_LIMIT": None, "TASK_SOFT_TIME_LIMIT": None},
     "threads": _OF_CHILDREN,
+    "asyncio": _OF_CHILDREN,
 }
 
 
@@ -69,9 +72,9 @@ def start_worker(
 ) -> Iterator[Worker]:
     """A worker that runs inside; it is stopped, when what it runs has ended, at the end.
 
-    `pool` is solo (one task at a time), threads or prefork (whose children know the tasks of this moment). With
-    `perform_ping_check` a task has to be answered first. Other `options` are those of `runworker`, and what is none of
-    them means nothing, as do `app`, `loglevel` and `logfile`: logging is the tests'. What the settings limit
+    `pool` is solo (one task at a time), threads, prefork or asyncio (whose children know the tasks of this moment).
+    With `perform_ping_check` a task has to be answered first. Other `options` are those of `runworker`, and what is
+    none of them means nothing, as do `app`, `loglevel` and `logfile`: logging is the tests'. What the settings limit
     production's workers to, and this pool cannot keep, is not kept.
 
     Raises RuntimeError inside of a transaction (which the worker could not see), when the worker does not answer within
@@ -92,6 +95,11 @@ def start_worker(
     with configured(LIVELY):
         with configured(UNKEPT.get(pool, {})):
             chosen = worker_options(given)
+        if pool_class(pool).fresh:
+            raise ImproperlyConfigured(
+                f"the {pool} pool runs tasks in a fresh interpreter, which knows neither the test's database nor its"
+                " settings; take solo, threads, prefork or asyncio here"
+            )
         yield from _running(chosen, perform_ping_check, ping_task_timeout, shutdown_timeout)
 
 

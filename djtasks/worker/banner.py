@@ -11,6 +11,9 @@ from djtasks.worker.options import WorkerOptions
 def banner(options: WorkerOptions, database: str, tasks: Iterable[str]) -> str:
     """Celery's start-up banner: who, where, how many, which queues, which tasks."""
     limits = f"{options.soft_time_limit or '-'} soft, {options.time_limit or '-'} hard (seconds)"
+    size = str(options.concurrency)
+    if options.autoscale is not None:
+        size = f"{{min={options.autoscale[1]}, max={options.autoscale[0]}}}"
     lines = [
         "",
         f" -------------- {options.hostname} v{djtasks.__version__}",
@@ -18,7 +21,7 @@ def banner(options: WorkerOptions, database: str, tasks: Iterable[str]) -> str:
         "",
         " -- [config]",
         f" .> database:    {database}",
-        f" .> concurrency: {options.concurrency} ({options.pool})",
+        f" .> concurrency: {size} ({options.pool})",
         f" .> time limits: {limits}",
         "",
         " -- [queues]",

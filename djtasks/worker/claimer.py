@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 import psycopg
 
 from djtasks.conf import settings
-from djtasks.db import claims, limits, messages, notify, queues, workers
+from djtasks.db import claims, health, limits, messages, notify, queues, workers
 from djtasks.db.connections import LOST
 from djtasks.db.pipe import Question
 from djtasks.db.workers import Registration
 from djtasks.keys import definition
 from djtasks.messages import Claimed, Message
+from djtasks.worker import broadcasts
 from djtasks.worker.governor import Governor
 from djtasks.worker.identity import new_incarnation
 from djtasks.worker.lanes import Lanes
@@ -37,6 +38,10 @@ BETWEEN_ADMISSIONS = 0.02
 #: How often a worker looks which queues are paused, in seconds.
 PAUSED_EVERY = 0.8
 UNHEARD = -1
+#: A claim scans so many lanes that have something, and two for each message that it is to take.
+LANES = 32
+#: No look at the lanes finds more than so many.
+MOST_LANES = 1_000_000
 
 
 class Disowned(Exception):
@@ -114,7 +119,7 @@ class Claimer:
 
     def may_start(self, message: Message) -> bool:
         """Whether a message that nobody had to claim may start: its queue is open here, and its name has no rate."""
-        return message.queue in self.lanes.open and self.governor.rate_of(message.name) is None
+        return self.lanes.takes(message.queue) and self.governor.rate_of(message.name) is None
 
     def look_at_queues(self, conn: psycopg.Connection) -> None:
         """Learn which queues are paused: nothing is taken from them."""
@@ -132,18 +137,21 @@ class Claimer:
             return None
         if not self._full or self._losses != losses or now >= min(self.poll_at, self._paused_at):
             return None
-        if self.governor.crowded or self.governor.due or not self.lanes.open:
+        if self.governor.crowded or self.governor.due or self.lanes.due():
+            return None
+        if not (scans := self.lanes.scans(most=LANES + 2 * room)):
             return None
         self._losses, self.in_flight = UNHEARD, True
         first = self._number(room)
         return claims.claiming(
             self.state.incarnation,
             first,
-            self.lanes.scans(),
+            scans,
             room,
             functools.partial(self._landed, self.state.incarnation, room, losses, claimed),
             rerun=self.rerun,
             unknown=sorted(self.state.unknown),
+            aged=settings.QUEUE_AGEING is not None,
         )
 
     def _landed(
@@ -168,8 +176,12 @@ class Claimer:
 
     def _take(self, conn: psycopg.Connection, room: int, *, from_start: bool) -> list[Claimed]:
         state = self.state
-        scans = self.lanes.scans(from_start=from_start)
-        if not scans or not room:
+        if not room:
+            return []
+        if from_start or self.lanes.due():
+            self._look(conn)
+        scans = self.lanes.scans(from_start=from_start, most=None if from_start else LANES + 2 * room)
+        if not scans:
             return []
         found, positions = claims.claim(
             conn,
@@ -179,9 +191,22 @@ class Claimer:
             room,
             rerun=self.rerun,
             unknown=sorted(state.unknown),
+            aged=settings.QUEUE_AGEING is not None,
         )
         self.lanes.mark(found, positions)
         return found
+
+    def _look(self, conn: psycopg.Connection) -> None:
+        """Where there is anything, of many lanes. A lane that is filled later rings, or is found by the next look."""
+        lanes = self.lanes
+        if listening := lanes.listening:
+            broadcasts.pass_on(conn, lanes.node, listening)
+        if lanes.many:
+            began = time.monotonic()
+            filled = health.filled(conn, MOST_LANES)
+            lanes.looked(filled, time.monotonic() - began)
+        else:
+            lanes.looked(None)
 
     def register(self, conn: psycopg.Connection) -> None:
         """Write this worker's row; a repeated INSERT finds its own."""

@@ -157,6 +157,9 @@ class Completer(Flights):
 
     def _end(self, ends: list[Outcome], accepted: set[str], late: list[Outcome]) -> None:
         """These are written, but for what was refused."""
+        self.state.runs.ended(ends, self.state.held)
+        if self.state.events.on:
+            self.state.events.ended(ends, self.state.held, accepted)
         self._let_go(outcome.claim for outcome in ends)
         if self.then:
             for outcome in ends:
@@ -238,6 +241,10 @@ class Completer(Flights):
             lambda conn, part: queues.update(messages.again(conn, self.state.incarnation, part, self.worker)),
         )
         self.again = []
+        self.state.runs.ended(batch, self.state.held)
+        if self.state.events.on:
+            written = [mended.get(outcome.id, outcome) for outcome in batch]
+            self.state.events.ended(written, self.state.held, {*queues, *mended})
         self._let_go(outcome.claim for outcome in batch)
         self.state.counters.update(outcome.state for outcome in batch if outcome.id in queues)
         self.state.counters.update(outcome.state for outcome in mended.values())

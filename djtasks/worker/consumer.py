@@ -18,9 +18,7 @@ import psycopg
 from djtasks import signals, tracer
 from djtasks.conf import settings
 from djtasks.db.notify import worker_channel
-from djtasks.exceptions import TaskRevokedError
 from djtasks.messages import Claimed, Outcome, Progress
-from djtasks.payload import unpack_exception
 from djtasks.registry import tasks
 from djtasks.worker.births import Births
 from djtasks.worker.claimer import Claimer, Disowned
@@ -29,10 +27,10 @@ from djtasks.worker.commands import Commands
 from djtasks.worker.completer import Completer
 from djtasks.worker.database import Database
 from djtasks.worker.hooks import Hooks
+from djtasks.worker.intake import Intake
 from djtasks.worker.limits import NO_LIMITS, Limits, Promises
-from djtasks.worker.losses import outcome_of_limit, outcome_of_loss
 from djtasks.worker.node import Node
-from djtasks.worker.pools.base import Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.base import Job, Pool
 from djtasks.worker.pulse import News
 from djtasks.worker.receiving import tell_received, tell_unknown
 from djtasks.worker.requests import Requests
@@ -64,6 +62,7 @@ class Consumer:
         claimer.governor.hold = self.completer.hold
         self.hooks = Hooks(name)
         self.requests = Requests(tasks, name, state.held, self.hooks.post)
+        self.intake = Intake(state, self.completer, self.hooks, self.requests, self)
         self.commands = Commands(Node(name, self))
         self.revoker = Revoker(state, pool, self.commands, self.end)
         self.selector = selectors.DefaultSelector()
@@ -71,10 +70,14 @@ class Consumer:
         self.database.channel = worker_channel(state.incarnation)
         self.inbox: queue.SimpleQueue[News | Callable[[], None]] = queue.SimpleQueue()
         self.accepting = True
-        #: The pool is being killed: what it loses is no crash of the task's.
-        self.killing = False
         #: When the worker wants to be asked again at the latest, in monotonic seconds.
         self.wake_at = math.inf
+        #: It goes on until then (monotonic seconds), also with nothing in hand.
+        self.stays_until = -math.inf
+        #: So many losses of the database have been acted on.
+        self._losses = 0
+        #: Looks after the pool's size while tasks are taken: called with the time, it says when it wants to be again.
+        self.autoscale: Callable[[float], float] | None = None
         #: When the last heartbeat was written, by `since_boot`: it is for us to see that none comes any more, since the
         #: pulse may hang.
         self.beat_at = since_boot()
@@ -102,11 +105,15 @@ class Consumer:
     def unfinished(self) -> bool:
         """Whether there is a reason to go on."""
         in_hand = self.pool.busy or self.completer.pending or self.claimer.in_flight or self.revoker.suspects
-        return bool(self.accepting or in_hand)
+        return bool(self.accepting or in_hand) or time.monotonic() < self.stays_until
 
     def turn(self) -> None:
         """Finish what is done, claim what there is room for, start it, wait."""
         self.read_inbox()
+        if self._losses != self.database.losses:
+            self._losses = self.database.losses
+            if settings.WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS:
+                self.intake.cancel(self.pool)
         if self.completer.due(idle=not self.pool.busy):
             self.flush()
         self.look_around()
@@ -168,7 +175,11 @@ class Consumer:
 
     def wait(self) -> None:
         """Wait for an event, a ring, news, or the next thing to do; then take in what has happened."""
-        tend_at = self.pool.tend(time.monotonic())
+        now = time.monotonic()
+        resize_at = None if self.autoscale is None or not self.accepting else self.autoscale(now)
+        tend_at = self.pool.tend(now)
+        if resize_at is not None:
+            tend_at = resize_at if tend_at is None else min(resize_at, tend_at)
         self.take_in_events()
         self.database.hear()
         for key, _ in self.selector.select(self._timeout(tend_at)):
@@ -248,6 +259,8 @@ class Consumer:
             return
         self.state.total.update([job.message.name for job in jobs])
         tell_received(jobs, self, self.name)
+        if self.state.events.on:
+            self.state.events.received([job.message for job in jobs], self.name)
         if self.requests.classes:
             self.requests.accepted(jobs)
         self.pool.submit(jobs)
@@ -259,7 +272,7 @@ class Consumer:
             self.state.unknown.add(message.name)
             self.completer.park(message.claim)
         else:
-            self.take_in(tracer.trace(message, hostname=self.name))
+            self.intake.take(tracer.trace(message, hostname=self.name))
 
     def read_inbox(self) -> None:
         """Act on all that has been posted."""
@@ -269,65 +282,7 @@ class Consumer:
     def take_in_events(self) -> None:
         """What the pool has to say means something for the messages."""
         for event in self.pool.collect():
-            self.take_in(event)
-
-    def take_in(self, event: Event) -> None:
-        """What an event of the pool means for its message."""
-        if isinstance(event, Outcome):
-            if self.requests.classes and (held := self.state.held.get(event.claim)) is not None:
-                self.requests.ended(held, event)
-            if event.reported is None and event.dead is None:
-                self.completer.add(event)
-            else:
-                self._take_in_failure(event)
-        elif isinstance(event, Progress):
-            self.completer.report(event)
-        elif isinstance(event, Unstarted):
-            self.completer.release([event.job.message.claim])
-        else:
-            self._take_in_loss(event)
-
-    def _take_in_failure(self, outcome: Outcome) -> None:
-        """Somebody is to hear of it, once it is written."""
-        message = self.state.held.get(outcome.claim)
-        if message is None:
-            self.completer.add(outcome)
-            return
-        self.completer.add(outcome, lambda: self.hooks.failed(message, outcome))
-        if outcome.dead == "undecodable" and signals.task_rejected.receivers:
-            error = unpack_exception(outcome.result or b"", outcome.content_type, outcome.content_encoding)
-            signals.task_rejected.send(sender=self, message=message, exc=error)
-
-    def _take_in_loss(self, loss: Lost) -> None:
-        message = loss.job.message
-        if message.claim not in self.state.held:
-            return
-        if loss.revoked is not None:
-            self._terminated(message, loss.revoked)
-            return
-        outcome: Outcome | None
-        if loss.hard is not None:
-            logger.error("Hard time limit (%ss) exceeded for %s[%s]", loss.hard, message.name, message.id)
-            outcome = outcome_of_limit(message, loss.hard)
-        else:
-            outcome = outcome_of_loss(message, loss.how)
-            if outcome is not None:
-                logger.error("Task %s[%s] was lost with its process: %s", message.name, message.id, loss.how)
-        if outcome is None:
-            logger.warning("Task %s[%s] was running in the lost process; it runs again", message.name, message.id)
-            if self.killing:
-                self.completer.release([message.claim])
-            else:
-                self.completer.crash(message.claim)
-        else:
-            self.completer.add(outcome, lambda: self.hooks.ended(message, outcome))
-            self.requests.ended(message, outcome)
-
-    def _terminated(self, message: Claimed, signum: int) -> None:
-        """Its run was ended because it is revoked."""
-        logger.warning("Task %s[%s] is revoked and was terminated (%d)", message.name, message.id, signum)
-        outcome = tracer.failure(message, TaskRevokedError("terminated"))
-        self.completer.add(outcome, lambda: self.hooks.ended(message, outcome, True, signum))
+            self.intake.take(event)
 
     def _tell_now(self, progress: Progress) -> None:
         self.completer.report(progress)

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from djtasks.db.connections import CONFLICTS, LOST, Link, listens, reason
 from djtasks.db.pipe import Pipe, Question
+from djtasks.worker.patience import HOPELESS, Patience
 
 logger = logging.getLogger("djtasks.worker")
 
@@ -34,6 +35,8 @@ class Database:
         self.retry_at = 0.0
         #: How often the connection was lost.
         self.losses = 0
+        #: Raises Unworkable, out of any of the methods here, for what no waiting cures.
+        self.patience = Patience()
         self._backoff = BACKOFF[0]
         self._conn: psycopg.Connection | None = None
         self._pipe: Pipe | None = None
@@ -61,10 +64,11 @@ class Database:
             work(conn)
         except CONFLICTS:
             return False
-        except LOST as error:
+        except (*LOST, *HOPELESS) as error:
             self.lost(error)
             return False
         self._backoff = BACKOFF[0]
+        self.patience.worked()
         return True
 
     def ask(self, *questions: Question) -> None:
@@ -73,7 +77,7 @@ class Database:
             self.connection()
             if self._pipe is not None:
                 self._pipe.send(*questions)
-        except LOST as error:
+        except (*LOST, *HOPELESS) as error:
             self.lost(error)
             for question in questions:
                 question.fail(error)
@@ -110,6 +114,7 @@ class Database:
         self._backoff = min(BACKOFF[1], self._backoff * 2)
         if pipe is not None:
             pipe.fail(error)
+        self.patience.failed(error)
 
     def read(self) -> None:
         """Take in answers and rings that have come."""

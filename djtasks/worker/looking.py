@@ -76,6 +76,7 @@ def stats(state: Node) -> Info:
     pool, worker = state.pool, state.worker
     server = borrow().settings_dict
     options = worker.options
+    more = {} if worker.autoscaler is None else {"autoscaler": worker.autoscaler.info()}
     return {
         "total": dict(state.state.total),
         "pid": os.getpid(),
@@ -100,6 +101,7 @@ def stats(state: Node) -> Info:
         "prefetch_count": pool.depth() * pool.concurrency,
         "rusage": rusage(),
         "ended": dict(state.state.counters),
+        **more,
     }
 
 

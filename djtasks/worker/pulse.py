@@ -10,23 +10,28 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import psycopg
 
 from djtasks import ending, tracer
 from djtasks.conf import settings
-from djtasks.db import chords, claims, control, groups, messages, notify, results, revocations, workers
+from djtasks.db import ageing, chords, claims, control, groups, messages, notify, results, revocations, workers
 from djtasks.db.connections import CONFLICTS, LOST, Link, reason
 from djtasks.exceptions import ChordError, TaskRevokedError
 from djtasks.messages import Claimed, Outcome
 from djtasks.panel import Panel
 from djtasks.payload import pack_exception
+from djtasks.queuenames import is_broadcast
 from djtasks.stamps import stamps_of
 from djtasks.states import FAILURE
-from djtasks.worker import governor
+from djtasks.worker import broadcasts, governor
 from djtasks.worker.clock import since_boot
+from djtasks.worker.event_writer import FLUSH_EVERY, EventWriter
+from djtasks.worker.patience import HOPELESS, Patience, Unworkable
 from djtasks.worker.rescue import Rescuer
+from djtasks.worker.sampling import Sampler
 from djtasks.worker.state import State
 
 logger = logging.getLogger("djtasks.worker")
@@ -38,6 +43,7 @@ ANSWER_EVERY = 0.1
 PRUNE_EVERY = 60.0
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
 PRUNE_BATCH = 1000
+AGED_BATCH = 500
 PRUNE_PAUSE = 0.05
 #: How often chords are looked for that wait in vain.
 FORSAKE_EVERY = 3600.0
@@ -70,6 +76,9 @@ class Pulse(threading.Thread):
         queues: Collection[str],
         ended: Callable[[Claimed, Outcome], None] = lambda message, outcome: None,
         answer: Callable[[psycopg.Connection], None] | None = None,
+        say: Callable[[], dict[str, Any]] = dict,
+        sampler: Sampler | None = None,
+        give_up: Callable[[Unworkable], None] | None = None,
     ) -> None:
         super().__init__(name="djtasks-pulse", daemon=True)
         self.state = state
@@ -79,15 +88,29 @@ class Pulse(threading.Thread):
         self.process_group = process_group
         self.known = known
         self.queues = list(queues)
+        #: Whether the worker takes anything more.
+        self.accepting: Callable[[], bool] = lambda: True
         self.link = Link(f"pulse {name}")
         #: Called, once it is committed, with what was ended here and how.
         self.ended = ended
         self.rescuer = Rescuer(name, ended)
         #: Answers what the consumer cannot while it runs a task itself.
         self.answer = answer
+        #: What is said with each heartbeat.
+        self.say = say
+        #: When the last one was written, by `since_boot`.
+        self.beaten_at = since_boot()
+        self.sampler = sampler
+        #: Told once, when no heartbeat can be written and no waiting cures that.
+        self.give_up = give_up
+        self.patience = Patience()
+        #: Writes what is told of tasks, and of this worker.
+        self.writer: EventWriter | None = None
         #: When the next beat is due, in monotonic seconds.
         self._beat_at = math.inf
         self._halt = threading.Event()
+        #: Set where there is something to do before the next beat.
+        self._nudged = threading.Event()
         self._prune_at = time.monotonic() + random.uniform(0, PRUNE_EVERY)
         self._forsake_at = self._prune_at
         self._wait = BACKOFF[0]
@@ -95,9 +118,23 @@ class Pulse(threading.Thread):
     def stop(self) -> None:
         """Stop beating; the thread ends soon."""
         self._halt.set()
+        self._nudged.set()
+
+    def nudge(self) -> None:
+        """Look again now: there is something to tell."""
+        self._nudged.set()
 
     def run(self) -> None:
         """Beat, look, sweep, and again."""
+        try:
+            self._run()
+        except Unworkable as error:
+            if self.give_up is not None:
+                self.give_up(error)
+        self._write_the_rest()
+        self.link.close()
+
+    def _run(self) -> None:
         self._beat_at = look_at = 0.0
         while not self._halt.is_set():
             now = time.monotonic()
@@ -110,21 +147,38 @@ class Pulse(threading.Thread):
                     look_at = now + min(LOOK_EVERY, settings.WORKER_HEARTBEAT_INTERVAL) * random.uniform(0.8, 1.0)
                     self.rescuer.look(conn, self.state.incarnation)
                     self.sweep(conn)
+                    if self.sampler is not None:
+                        self.sampler.look(conn)
                 if self.answer is not None:
                     self.answer(conn)
+                if self.writer is not None and self.writer.pending:
+                    self.writer.flush(conn, self.has_time)
                 self._wait = BACKOFF[0]
             except CONFLICTS as error:
                 # Undone, so that another session could go on: what there is to sweep up is found again.
                 logger.info("The pulse met another session: %s", reason(error))
             except LOST as error:
                 self.lost(error)
+            except HOPELESS as error:
+                logger.error("The pulse may not do what it has to: %s", reason(error))
+                self._halt.wait(BACKOFF[1] / 5)
             except Exception:
                 logger.exception("The pulse missed a beat")
                 self._halt.wait(BACKOFF[0])
             else:
                 until = min(self._beat_at, look_at, math.inf if self.answer is None else now + ANSWER_EVERY)
-                self._halt.wait(max(0.01, until - time.monotonic()))
-        self.link.close()
+                if self.writer is not None and self.writer.pending:
+                    until = min(until, now + FLUSH_EVERY)
+                self._nudged.wait(max(0.01, until - time.monotonic()))
+                self._nudged.clear()
+
+    def _write_the_rest(self) -> None:
+        if self.sampler is not None and self.link.opened:
+            with suppress(psycopg.Error):
+                self.sampler.write(self.link.connection())
+        if self.writer is not None and self.link.opened:
+            with suppress(psycopg.Error):
+                self.writer.close(self.link.connection())
 
     def beat(self, conn: psycopg.Connection) -> None:
         """Say that the worker lives; learn that it has been declared dead."""
@@ -132,13 +186,30 @@ class Pulse(threading.Thread):
         if self.state.registered != incarnation:
             return
         asked = since_boot()
-        alive = workers.beat(conn, incarnation, dict(self.state.counters), self.concurrency(), self.process_group())
+        counters = dict(self.state.counters)
+        try:
+            alive = workers.beat(conn, incarnation, counters, self.concurrency(), self.process_group(), self._said())
+        except HOPELESS as error:
+            self.patience.failed(error)
+            raise
+        self.patience.worked(with_rights=True)
+        self.beaten_at = asked
         self.tell(News("beating" if alive else "disowned", incarnation, asked))
+        self.state.events.beat()
+
+    def _said(self) -> dict[str, Any]:
+        """What is said besides: nothing of it may keep the heart from beating."""
+        try:
+            return self.say()
+        except Exception:
+            logger.debug("Nothing is said with this heartbeat", exc_info=True)
+            return {}
 
     def lost(self, error: Exception) -> None:
         """The connection is gone: nothing seen before counts."""
         logger.warning("The pulse lost its connection: %s", reason(error))
         self.link.lost()
+        self.patience.failed(error)
         self.rescuer.forget_sightings()
         self._halt.wait(self._wait * random.uniform(0.5, 1.0))
         # Well within the time after which those that are back sooner would take us for dead.
@@ -148,6 +219,10 @@ class Pulse(threading.Thread):
         """What any worker may do, and what is harmless to do twice; the rest of it after the next beat."""
         self.expire(conn)
         self.adopt(conn)
+        if (heard := [queue for queue in self.queues if is_broadcast(queue)]) and self.accepting():
+            # The consumer, where all is busy, looks for nothing.
+            broadcasts.pass_on(conn, self.node, heard)
+        self.age(conn)
         governor.sweep(conn, self.has_time)
         if time.monotonic() >= self._prune_at:
             self.prune(conn)
@@ -180,6 +255,15 @@ class Pulse(threading.Thread):
             notify.ring_workers(conn, set(adopted), len(adopted))
             if not self.has_time():
                 return
+
+    def age(self, conn: psycopg.Connection) -> None:
+        """Let what has waited long run earlier, where that is wanted."""
+        if (seconds := settings.QUEUE_AGEING) is None:
+            return
+        risen = AGED_BATCH
+        while risen == AGED_BATCH and self.has_time():
+            with conn.transaction():
+                risen = len(ageing.age(conn, seconds, AGED_BATCH)) if ageing.try_lock(conn) else 0
 
     def revoke(self, conn: psycopg.Connection) -> None:
         """End what waits although it is revoked: it was put back, or has come, after that was said."""
@@ -227,6 +311,8 @@ class Pulse(threading.Thread):
         self.revoke(conn)
         control.prune(conn, settings.COMMAND_EXPIRES.total_seconds(), reading=Panel.reading())
         governor.prune(conn)
+        if self.writer is not None:
+            self.writer.prune(conn, self.has_time)
         self.forsake(conn)
         while groups.prune(conn, PRUNE_BATCH) == PRUNE_BATCH and self.has_time():
             self._halt.wait(PRUNE_PAUSE)

@@ -35,7 +35,15 @@ def open_ready(purpose: str) -> psycopg.Connection:
             f"the database {alias!r} cannot be reached ({reason(error)}); start its server, or correct HOST, PORT,"
             f" USER and PASSWORD of DATABASES[{alias!r}]"
         ) from error
-    if missing := workers.unapplied(conn):
+    try:
+        missing = workers.unapplied(conn)
+    except psycopg.errors.InsufficientPrivilege as error:
+        conn.close()
+        raise ImproperlyConfigured(
+            f"the role that reaches the database {alias!r} has too few rights ({reason(error)}); grant them, as"
+            " docs/deploy/roles.sql does"
+        ) from error
+    if missing:
         conn.close()
         raise ImproperlyConfigured(
             f"the tables of djtasks in the database {alias!r} are missing or older than this version"

@@ -37,6 +37,8 @@ class Rescuer:
         self.ended = ended
         self._ended: list[tuple[Claimed, Outcome]] = []
         self._done: list[Done] = []
+        #: How many messages of others it has put back, or ended.
+        self.rescued = 0
         self.host = Host()
         #: By incarnation: the heartbeat last seen, and since when (monotonic) it has not moved.
         self._sightings: dict[int, tuple[float, float]] = {}
@@ -82,9 +84,10 @@ class Rescuer:
                 return
             if not self.host.proves_dead(peer) and workers.heartbeat_of(conn, peer.incarnation) != peer.heartbeat:
                 return
-            outcomes, queues = self._take_over(conn, peer.incarnation, f"worker {peer.name} is gone: {why}")
+            outcomes, queues = self._take_over(conn, peer.incarnation, f"worker {peer.name} is gone: {why}", peer.name)
             workers.remove(conn, peer.incarnation)
         self._tell(conn, outcomes, queues)
+        self.rescued += len(outcomes) + len(queues)
         logger.warning(
             "Worker %s is dead (%s): %d of its tasks run again, %d end", peer.name, why, len(queues), len(outcomes)
         )
@@ -104,19 +107,22 @@ class Rescuer:
                 outcomes += ended
                 queues += opened
         self._tell(conn, outcomes, queues)
+        self.rescued += len(outcomes) + len(queues)
         if owners:
             self._sweep_at = time.monotonic() + SWEEP_AGAIN
         if outcomes or queues:
             logger.warning("Found tasks of unknown workers: %d run again, %d end", len(queues), len(outcomes))
 
-    def _take_over(self, conn: psycopg.Connection, owner: int, how: str) -> tuple[list[Outcome], list[str]]:
+    def _take_over(
+        self, conn: psycopg.Connection, owner: int, how: str, name: str | None = None
+    ) -> tuple[list[Outcome], list[str]]:
         """End, or put back, everything that `owner` holds; in the transaction that has locked its row."""
         held = claims.owned(conn, owner)
         verdicts = [(message, outcome_of_loss(message, how)) for message in held]
         outcomes = [outcome for _, outcome in verdicts if outcome is not None]
         again = [message for message, outcome in verdicts if outcome is None]
         if outcomes:
-            self._done.append(ending.end(conn, owner, outcomes, None))
+            self._done.append(ending.end(conn, owner, outcomes, name))
         self._ended += [(message, outcome) for message, outcome in verdicts if outcome is not None]
         if again:
             messages.crashed(conn, owner, [(message.claim, message.id) for message in again])

@@ -3,6 +3,8 @@
 from collections import Counter
 
 from djtasks.messages import Claimed
+from djtasks.worker.counting import Runs
+from djtasks.worker.events import Events
 
 
 class State:
@@ -22,10 +24,15 @@ class State:
         self.counters: Counter[str] = Counter()
         #: What has begun here, or was about to, by the name of the task.
         self.total: Counter[str] = Counter()
+        #: How long runs took.
+        self.runs = Runs()
+        #: What is told of all this, while somebody wants to know.
+        self.events = Events()
 
     def take(self, messages: list[Claimed]) -> None:
         """These have been claimed."""
         self.held.update((message.claim, message) for message in messages)
+        self.runs.took(messages)
 
     def reincarnate(self, incarnation: int) -> int:
         """Start anew under another incarnation; returns how many messages were dropped."""

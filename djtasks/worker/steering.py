@@ -1,25 +1,29 @@
 """What a worker can be told: one function each. On the thread of its consumer, between two of its turns."""
 
 import logging
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from djtasks import ratelimits
 from djtasks.calls import check_limit
-from djtasks.commanding import slots
+from djtasks.commanding import MOST_SLOTS, slots
 from djtasks.conf import settings
 from djtasks.conf.kinds import Unfit, queue_name
 from djtasks.db import workers
 from djtasks.panel import control_command
+from djtasks.queuenames import is_broadcast, is_own, own_queue, with_own
 from djtasks.registry import tasks
 from djtasks.routing import known_queues
 from djtasks.worker.node import NoAnswer, Node
+from djtasks.worker.pools.base import Pool
 
 logger = logging.getLogger("djtasks.worker")
 
 Answer = dict[str, Any]
-#: The most tasks at a time that one worker can be brought to.
-MOST_SLOTS = 1024
+
+
+def _names(text: str) -> list[str]:
+    """Names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 # -- tasks ----------------------------------------------------------------------------------------------------------
@@ -71,13 +75,15 @@ def add_consumer(
         queue_name(queue)
     except Unfit as error:
         return {"error": f"a queue {error}"}
-    if not settings.TASK_CREATE_MISSING_QUEUES and queue not in known_queues():
+    if not settings.TASK_CREATE_MISSING_QUEUES and queue not in known_queues() and not is_own(queue):
         return {"error": f"{queue!r} is not in TASK_QUEUES, and TASK_CREATE_MISSING_QUEUES is off"}
     names = state.queues
     if queue not in names:
         # First the row: whoever enqueues from now on rings this worker. What came before it claims now.
-        _take_from(state, [*names, queue])
-        state.consumer.claimer.lanes.add(queue)
+        wanted = with_own([*names, queue], state.hostname)
+        _take_from(state, list(wanted))
+        for name in set(wanted).difference(names):
+            state.consumer.claimer.lanes.add(name)
         state.consumer.claimer.rung()
     return {"ok": f"add consumer {queue}"}
 
@@ -87,8 +93,10 @@ def cancel_consumer(state: Node, queue: str, **options: Any) -> Answer:
     """Take nothing more from this queue; what was taken is ended."""
     names = state.queues
     if queue in names:
-        state.consumer.claimer.lanes.remove(queue)
-        _take_from(state, [name for name in names if name != queue])
+        left = {queue, own_queue(queue, state.hostname)} if is_broadcast(queue) else {queue}
+        for name in left:
+            state.consumer.claimer.lanes.remove(name)
+        _take_from(state, [name for name in names if name not in left])
     return {"ok": f"no longer consuming from {queue}"}
 
 
@@ -100,46 +108,70 @@ def _take_from(state: Node, names: list[str]) -> None:
 # -- the pool -------------------------------------------------------------------------------------------------------
 
 
-def _method(state: Node, name: str) -> Callable[[int], Any]:
-    method: Callable[[int], Any] | None = getattr(state.pool, name, None)
-    if method is None:
+def _resizable(state: Node, verb: str) -> Pool:
+    """The pool, if it can be brought to another size by hand. Raises ValueError, NotImplementedError."""
+    if state.worker.autoscaler is not None:
+        raise ValueError(f"{verb} is not supported with autoscale. Adjust the range with `control autoscale` instead.")
+    if not state.pool.resizes:
         raise NotImplementedError(
-            f"the {state.pool.name} pool cannot {name} while it runs; start the worker with another --concurrency, or"
-            " another worker"
+            f"the {state.pool.name} pool cannot change its size while it runs; start the worker with another"
+            " --concurrency, or another worker"
         )
-    return method
+    return state.pool
 
 
 @control_command(args=[("n", int)], signature="[N=1]")
 def pool_grow(state: Node, n: int = 1) -> Answer:
     """Run so many more tasks at a time."""
-    method = _method(state, "grow")
-    if state.pool.concurrency + slots(n) > MOST_SLOTS:
-        raise ValueError(f"the pool runs {state.pool.concurrency} tasks at a time, and can run {MOST_SLOTS} at most")
-    method(n)
+    pool = _resizable(state, "pool_grow")
+    if pool.concurrency + slots(n) > MOST_SLOTS:
+        raise ValueError(f"the pool runs {pool.concurrency} tasks at a time, and can run {MOST_SLOTS} at most")
+    pool.grow(n)
+    _beat(state)
     return {"ok": "pool will grow"}
 
 
 @control_command(args=[("n", int)], signature="[N=1]")
 def pool_shrink(state: Node, n: int = 1) -> Answer:
-    """Run so many tasks less at a time."""
-    method = _method(state, "shrink")
-    if state.pool.concurrency <= slots(n):
-        raise ValueError(f"the pool runs {state.pool.concurrency} tasks at a time: one is to be left")
-    method(n)
-    return {"ok": "pool will shrink"}
+    """Run so many tasks less at a time. What runs is not ended for it."""
+    pool = _resizable(state, "pool_shrink")
+    if pool.concurrency <= slots(n):
+        raise ValueError(f"the pool runs {pool.concurrency} tasks at a time: one is to be left")
+    done = pool.shrink(n)
+    if not done:
+        raise ValueError("Can't shrink pool. All processes busy!")
+    _beat(state)
+    return {"ok": "pool will shrink" if done == n else f"pool will shrink by {done}: the others are busy"}
 
 
-@control_command()
+@control_command(args=[("modules", _names)], signature="[module1,module2]")
 def pool_restart(state: Node, modules: Any = None, reload: bool = False, reloader: Any = None) -> Answer:
-    """Let the pool begin anew."""
-    raise ValueError("Pool restarts not enabled")
+    """Let tasks run in freshly imported code; what runs ends where it is. `reload` changes nothing: all is fresh."""
+    if not settings.WORKER_POOL_RESTARTS:
+        raise ValueError("Pool restarts not enabled")
+    wanted = [modules] if isinstance(modules, str) else modules or []
+    if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+        raise TypeError(f"modules are the names of modules, not {modules!r}")
+    state.worker.reload(wanted)
+    return {"ok": "reload started"}
 
 
 @control_command(args=[("max", int), ("min", int)], signature="[max [min]]")
 def autoscale(state: Node, max: int | None = None, min: int | None = None) -> Answer:
     """Let the pool grow and shrink between two sizes."""
-    raise ValueError("Autoscale not enabled")
+    scaler = state.worker.autoscaler
+    if scaler is None:
+        raise ValueError("Autoscale not enabled")
+    most = None if max is None else slots(max, "max")
+    most, least = scaler.update(most, None if min is None else slots(min, "min", 0))
+    _beat(state)
+    return {"ok": f"autoscale now max={most} min={least}"}
+
+
+def _beat(state: Node) -> None:
+    """Write into the worker's row how it stands."""
+    counters, pool = dict(state.state.counters), state.pool
+    workers.beat(state.open_conn, state.state.incarnation, counters, pool.concurrency, pool.process_group)
 
 
 # -- the worker -----------------------------------------------------------------------------------------------------
@@ -156,20 +188,25 @@ def shutdown(state: Node, msg: str = "Got shutdown from remote") -> NoReturn:
 @control_command()
 def heartbeat(state: Node) -> None:
     """Let the heart beat now."""
-    counters, pool = dict(state.state.counters), state.pool
-    workers.beat(state.open_conn, state.state.incarnation, counters, pool.concurrency, pool.process_group)
+    _beat(state)
+    state.state.events.beat()
+    state.worker.pulse.nudge()
 
 
 @control_command(anywhere=True)
 def enable_events(state: Node) -> Answer:
-    """Tell of tasks."""
-    return {"error": "event dispatcher unavailable"}
+    """Tell of tasks and of this worker, from now on."""
+    if not state.state.events.switch(True):
+        return {"ok": "task events already enabled"}
+    state.worker.pulse.nudge()
+    return {"ok": "task events enabled"}
 
 
 @control_command(anywhere=True)
 def disable_events(state: Node) -> Answer:
-    """Tell nothing more of tasks."""
-    return {"error": "event dispatcher unavailable"}
+    """Tell nothing more."""
+    switched = state.state.events.switch(False)
+    return {"ok": "task events disabled" if switched else "task events already disabled"}
 
 
 @control_command(anywhere=True, visible=False)

@@ -53,6 +53,10 @@ BEGIN
     GRANT INSERT ON djtasks_message, djtasks_chord, djtasks_part TO tasks_producer;
     -- The ids of unique calls that stand for another one, and groups that are saved.
     GRANT INSERT, UPDATE, DELETE ON djtasks_alias, djtasks_group TO tasks_producer;
+    -- Events: task-sent, and what a process sends of its own. The table is younger than the others.
+    IF to_regclass('djtasks_event') IS NOT NULL THEN
+        GRANT INSERT ON djtasks_event TO tasks_producer;
+    END IF;
     -- Who waits for results says so.
     GRANT INSERT, UPDATE, DELETE ON djtasks_waiter TO tasks_producer;
 END

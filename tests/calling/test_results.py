@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import traceback
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from djtasks.exceptions import (
     Ignore,
     ImproperlyConfigured,
     NotEnqueuedYet,
+    RemoteTraceback,
     TaskError,
     TaskRevokedError,
     TimeoutError,
@@ -107,6 +109,20 @@ def test_a_failure_tells_its_exception_traceback_and_arguments() -> None:
     assert isinstance(result.result, LookupError)
     assert "LookupError: no" in (result.traceback or "")
     assert result.args == ["no"]
+
+
+def test_an_exception_has_its_workers_traceback_as_its_cause_where_the_settings_say_so(configure: Configure) -> None:
+    result = fail.delay("no")
+    work()
+    with pytest.raises(LookupError) as caught:
+        result.get(timeout=5)
+    assert caught.value.__cause__ is None
+    configure(TASK_REMOTE_TRACEBACKS=True)
+    with pytest.raises(LookupError) as caught:
+        AsyncResult(result.id).get(timeout=5)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "raise LookupError(text)\n" in shown.partition("The above exception was the direct cause")[0]
 
 
 def test_a_revoked_task_has_neither_succeeded_nor_failed() -> None:

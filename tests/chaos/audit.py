@@ -4,6 +4,7 @@ What was accepted comes from the producer's ledger, what ran from the file that 
 database. What is stored is read once everything has ended. Nothing here touches a database or a process.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -15,6 +16,10 @@ from djtasks.worker.pools.base import HANDED_MOST
 
 #: What may end a task besides itself.
 LOST = "WorkerLostError"
+#: What a task may raise itself, by its name: one that asks for more memory than there is.
+OWN = {"late_hog": "MemoryError"}
+#: How calls are made whose tasks are not among the first to be run.
+PATIENT = ("delayed", "slow", "flood")
 
 
 class Call(NamedTuple):
@@ -161,7 +166,7 @@ class Verdict:
     def _wrong(self, result: Result) -> str:
         """Why this result cannot be right, or nothing."""
         if result.state == "FAILURE":
-            return "" if result.value == LOST else f"failed with {result.value}"
+            return "" if result.value in (LOST, OWN.get(result.name)) else f"failed with {result.value}"
         if result.state != "SUCCESS":
             return f"ended as {result.state}"
         if result.name.endswith("_silent"):
@@ -236,7 +241,7 @@ class Verdict:
         plain = [
             (call.time, self.stored.results[call.id].done)
             for call in self.ledger.accepted.values()
-            if call.mode not in ("delayed", "slow")
+            if call.mode not in PATIENT
             and not call.name.endswith("_again")
             and call.id in self.stored.results
         ]
@@ -245,6 +250,16 @@ class Verdict:
             for fault in self.faults
         )
         return max(0.0, *waits) if self.faults else 0.0
+
+    def picked_up(self, since: float, until: float) -> list[float]:
+        """How long those waited that were accepted in that time, and are no patient ones; infinite for one that still
+        does. In seconds, the shortest first.
+        """
+        return sorted(
+            max(0.0, self.by_id[call.id][0].began - call.time) if call.id in self.by_id else math.inf
+            for call in self.ledger.accepted.values()
+            if call.mode not in PATIENT and since <= call.time < until
+        )
 
     # -- judgement ------------------------------------------------------------------------------------------------
 

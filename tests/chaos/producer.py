@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ BULK, RUSH = 100, 1500
 LARGE, LARGE_SIZE = 4, 14_000_000
 #: How many slow ones are: each worker gets one, and has a child left for others.
 SLOW = 2
+#: How long the tasks of a flood take, in seconds, and where they go.
+FLOOD_SECONDS, FLOODED = 0.01, "flooded"
 #: The most that a delayed task waits, in seconds.
 DELAY = 1.5
 
@@ -217,11 +219,20 @@ class Producer:
         self.halt.set()
 
     def obey(self, order: str, seconds: str = "0") -> None:
-        """«rush»: very many calls; «large»: a few that carry much; «slow»: a few late ones that take so long."""
+        """«rush»: very many calls; «large»: a few that carry much; «slow»: a few late ones that take so long.
+
+        «flood», «leak», «hog», with a number: so many of one queue, or that keep memory, or want more than there is.
+        """
         if order == "rush":
             self.bulk(RUSH)
         elif order == "large":
             self.bulk(LARGE, os.urandom(LARGE_SIZE // 2).hex())
+        elif order == "flood":
+            self.many(("early", "late"), int(seconds), "flood", FLOOD_SECONDS, queue=FLOODED)
+        elif order == "leak":
+            self.many(("early_leak", "late_leak"), int(seconds))
+        elif order == "hog":
+            self.many(("late_hog",), int(seconds))
         else:
             for _ in range(SLOW):
                 call = self.ledger.call("slow", "late_slow")
@@ -230,12 +241,24 @@ class Producer:
 
     def bulk(self, count: int = BULK, payload: str = "") -> int:
         """Many that are over at once."""
-        calls = [self.ledger.call("bulk", random.choice(("early", "late"))) for _ in range(count)]
-        for name in ("early", "late"):
+        return self.many(("early", "late"), count, payload=payload)
+
+    def many(
+        self,
+        names: Sequence[str],
+        count: int,
+        mode: str = "bulk",
+        seconds: float = 0.0,
+        payload: str = "",
+        **options: Any,
+    ) -> int:
+        """So many of these tasks, which take so long each, with one statement a name."""
+        calls = [self.ledger.call(mode, random.choice(names)) for _ in range(count)]
+        for name in names:
             same = [call for call in calls if call.name == name]
-            with self.ledger.outcome(same, "bulk", []):
-                found = task_named(name).bulk_apply_async(((call.serial, 0.0, payload), {}) for call in same)
-                for call, result in zip(same, found, strict=True):
+            arguments = (((call.serial, seconds, payload), {}) for call in same)
+            with self.ledger.outcome(same, mode, []):
+                for call, result in zip(same, task_named(name).bulk_apply_async(arguments, **options), strict=True):
                     call.id = result.id
         return count
 

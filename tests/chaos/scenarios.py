@@ -8,11 +8,10 @@ that is nothing, so no task may run again or end as WorkerLostError.
 import random
 import signal
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 import psutil
 
+from tests.chaos.scenario import Scenario, running
 from tests.chaos.site import CHILDREN, Ground, send
 from tests.chaos.tables import OLDER, TERMINATE
 from tests.waits import wait_until
@@ -28,37 +27,17 @@ CUT, OUTAGE = 1.5, 3.0
 SLOW = 0.8
 #: How long a worker may be cut off, whatever it was about, until what it held goes on, in seconds.
 STUFFED = 25.0
-#: How much of a worker's own file is looked at for what runs at this moment, in bytes.
-TAIL = 20_000
-
-
-class Scenario(NamedTuple):
-    """A scenario: its name on the command line, its title in the table, and itself."""
-
-    name: str
-    title: str
-    run: Callable[[Ground], None]
-    #: Is part of the tests.
-    essential: bool = True
 
 
 def children_killed(ground: Ground) -> None:
-    """SIGKILL to a child, of those that run a task when there is one."""
+    """SIGKILL to a child, of those that run a task when there is one. A crowd's takes all that it has begun with it."""
     workers = ground.begin()
     for _ in ground.every(ground.timing.child_every):
         children = {child.pid: child for worker in workers for child in worker.server.children()}
         busy = [pid for pid in running(ground) if pid in children]
-        send(signal.SIGKILL, [children[random.choice(busy or list(children))]])
-        ground.fault("child killed", 1)
-
-
-def running(ground: Ground) -> list[int]:
-    """The processes in which a task runs at this moment."""
-    with ground.workers.audit.path.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - TAIL))
-        lines = [line.split() for line in file.read().decode().splitlines()[1:]]
-    ended = {words[1] for words in lines if words[0] == "end" and len(words) == 3}
-    return [int(words[5]) for words in lines if words[0] == "begin" and len(words) == 9 and words[7] not in ended]
+        if children:
+            send(signal.SIGKILL, [children[random.choice(busy or list(children))]])
+            ground.fault("child killed", ground.kind.seats, ground.kind.seats - 1)
 
 
 def fork_servers_killed(ground: Ground) -> None:
@@ -68,7 +47,7 @@ def fork_servers_killed(ground: Ground) -> None:
         worker = workers[number % 2]
         ground.catch(worker)
         send(signal.SIGKILL, [worker.server])
-        ground.fault("fork server killed", CHILDREN, CHILDREN)
+        ground.fault("fork server killed", ground.kind.slots, CHILDREN)
 
 
 def workers_killed(ground: Ground) -> None:
@@ -242,7 +221,7 @@ def idle_transaction(ground: Ground) -> None:
     ground.fault("transaction ended")
 
 
-SCENARIOS = (
+USUAL = (
     Scenario("child", "a child killed", children_killed),
     Scenario("forkserver", "a fork server killed", fork_servers_killed, essential=False),
     Scenario("worker", "a worker killed with all its children, and restarted", workers_killed),
@@ -258,4 +237,3 @@ SCENARIOS = (
     Scenario("stuffed", "a worker cut off in the middle of a large answer", stuffed, essential=False),
     Scenario("idle", "an idle transaction held open under load", idle_transaction, essential=False),
 )
-BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -19,6 +19,7 @@ from psycopg import sql
 
 from testproject.postgres.shared import CHECKOUT
 from tests.chaos.audit import Fault, Ledger, Verdict, read_runs
+from tests.chaos.pools import PREFORK, Kind
 from tests.chaos.proxy import Proxy
 from tests.chaos.tables import ACTIVE, HELD, HELD_SLOW, REGISTERED, SESSIONS, TRACES, Tables, Witness
 from tests.servers import Server
@@ -48,6 +49,11 @@ class Timing(NamedTuple):
     rate: float
     #: How long the rest may take once nothing is broken any more.
     drain: float = 60.0
+    #: How long a disk is full, and the server away while workers are told to end.
+    full: float = 30.0
+    away: float = 33.0
+    #: How many workers are started at once.
+    many: int = 30
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -84,14 +90,14 @@ class Site:
         return str(self.tables.ask("SELECT current_setting('server_version')")[0][0]).split()[0]
 
     @contextmanager
-    def ground(self, name: str, timing: Timing) -> Iterator["Ground"]:
+    def ground(self, name: str, timing: Timing, kind: Kind = PREFORK) -> Iterator["Ground"]:
         """A database of its own, with a producer and workers that end with the block."""
         if not self.server.running():
             self.server.start()
         self._create(name, self.TEMPLATE)
         folder = self.folder / name
         folder.mkdir()
-        ground = Ground(self.server, name, folder, timing)
+        ground = Ground(self.server, name, folder, timing, kind)
         try:
             yield ground
         finally:
@@ -114,12 +120,17 @@ def site(choice: str, *, traces: bool = True, **tuning: str) -> Iterator[Site]:
 class Ground:
     """Where one scenario takes place."""
 
-    def __init__(self, server: Server, database: str, folder: Path, timing: Timing) -> None:
+    def __init__(self, server: Server, database: str, folder: Path, timing: Timing, kind: Kind) -> None:
         self.server = server
         self.database = database
         self.url = server.url_of(database)
         self.folder = folder
         self.timing = timing
+        self.kind = kind
+        #: What a scenario has to say besides the table's figures.
+        self.notes: list[str] = []
+        #: Exit codes of workers that cannot end well, by name.
+        self.codes: dict[str, int] = {}
         self.tables = Tables(self.url)
         self.workers = Workers(folder, self.url)
         self.faults: list[Fault] = []
@@ -140,39 +151,56 @@ class Ground:
         return self.url if proxy is None else self.url.replace(f":{self.server.port}/", f":{proxy.port}/")
 
     def begin(
-        self, through: Sequence[Proxy | None] = (None, None), *, producer: Proxy | None = None, hold: bool = False
+        self,
+        through: Sequence[Proxy | None] = (None, None),
+        *options: str,
+        producer: Proxy | None = None,
+        hold: bool = False,
+        rate: float | None = None,
+        tree: Path = CHECKOUT,
+        kind: Kind | None = None,
     ) -> list[RunningWorker]:
-        """Start workers, each behind its proxy if it has one, and a producer; wait until all of them are at work."""
-        self._producer = self._produce(producer, hold)
-        workers = [self.launch(proxy) for proxy in through]
+        """Start workers, each behind its proxy if it has one, and a producer; wait until all of them are at work.
+
+        With these `options` more, at another `rate`, of another source `tree`, with another pool, if any is given.
+        """
+        self._producer = self._produce(producer, hold, rate or self.timing.rate, tree)
+        workers = [self.launch(proxy, *options, tree=tree, kind=kind) for proxy in through]
         for worker in workers:
-            self.registered(worker)
+            self.registered(worker, kind=kind)
         wait_until(lambda: self._accepted() > 5, "calls are accepted", 40.0)
         return workers
 
-    def launch(self, proxy: Proxy | None = None) -> RunningWorker:
+    def launch(
+        self, proxy: Proxy | None = None, *options: str, tree: Path = CHECKOUT, kind: Kind | None = None
+    ) -> RunningWorker:
         """Start a worker."""
+        kind = kind or self.kind
+        coroutines = {"CHAOS_COROUTINES": "1"} if kind.name == "asyncio" else {}
         return self.workers.launch(
-            "-c",
-            str(CHILDREN),
+            *kind.options,
             "-q",
+            *options,
             apps=APP,
-            environment={"DATABASE_URL": self.url_through(proxy)},
+            environment={"DATABASE_URL": self.url_through(proxy), **coroutines},
+            cwd=tree,
             **self.timing.settings,
         )
 
-    def registered(self, worker: RunningWorker) -> None:
+    def registered(self, worker: RunningWorker, seconds: float = 40.0, kind: Kind | None = None) -> None:
         """Wait until the worker has its row, and its children."""
+        kind = kind or self.kind
         wait_until(
             lambda: worker.process.poll() is not None or self.tables.number(REGISTERED, worker.pid),
             f"{worker.name} has its row",
-            40.0,
+            seconds,
         )
         assert worker.process.poll() is None, worker.log
-        worker.children(CHILDREN)
+        if kind.children:
+            worker.children(kind.children)
 
-    def _produce(self, proxy: Proxy | None, hold: bool) -> subprocess.Popen[bytes]:
-        options = ["--rate", str(self.timing.rate), *(["--hold"] if hold else [])]
+    def _produce(self, proxy: Proxy | None, hold: bool, rate: float, tree: Path) -> subprocess.Popen[bytes]:
+        options = ["--rate", str(rate), *(["--hold"] if hold else [])]
         environment = {
             "DATABASE_URL": self.url_through(proxy),
             "DJANGO_SETTINGS_MODULE": "testproject.settings",
@@ -182,7 +210,7 @@ class Ground:
         with (self.folder / "producer.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.producer", self.ledger, *options],
-                cwd=CHECKOUT,
+                cwd=tree,
                 env={**os.environ, **environment},
                 stdin=subprocess.PIPE,
                 stdout=log,

@@ -1,5 +1,6 @@
 """The tasks of the chaos runs. Each run says that it began, and that it ended, in a file which only grows."""
 
+import asyncio
 import functools
 import os
 import time
@@ -10,6 +11,11 @@ from djtasks.current import running
 
 #: How much later a task runs again that asks for it, in seconds.
 AGAIN_AFTER = 0.05
+#: How much memory a task keeps, and how much one wants that wants too much, in bytes.
+LEAK, HOG = 10 << 20, 16 << 30
+#: Whether the usual tasks are coroutines.
+COROUTINES = bool(os.environ.get("CHAOS_COROUTINES"))
+_leaked: list[bytes] = []
 
 
 @functools.cache
@@ -24,15 +30,30 @@ def _note(*words: object) -> None:
 
 def _work(serial: int, seconds: float) -> str:
     """Be one run: begin, take so long, end. The value names the run, so that a result can be traced to it."""
+    token = _begun(serial)
+    if seconds:
+        time.sleep(seconds)
+    _note("end", token, time.time())
+    return token
+
+
+async def _work_meanwhile(serial: int, seconds: float) -> str:
+    """The same as a coroutine."""
+    token = _begun(serial)
+    if seconds:
+        await asyncio.sleep(seconds)
+    _note("end", token, time.time())
+    return token
+
+
+def _begun(serial: int) -> str:
+    """The token of a run, which begins."""
     frame = running()
     assert frame is not None
     assert frame.message is not None
     message, worker = frame.message, frame.request.hostname
     token = os.urandom(8).hex()
     _note("begin", serial, message.id, message.retries, worker, os.getpid(), message.claim, token, time.time())
-    if seconds:
-        time.sleep(seconds)
-    _note("end", token, time.time())
     return token
 
 
@@ -44,22 +65,61 @@ def _work_twice(task: Any, serial: int, seconds: float) -> str:
     return token
 
 
-@shared_task(name="chaos.early")
+async def early_meanwhile(serial: int, seconds: float = 0.0, payload: str = "") -> str:
+    """`early` for a pool of coroutines."""
+    return await _work_meanwhile(serial, seconds)
+
+
+async def late_meanwhile(serial: int, seconds: float = 0.0, payload: str = "") -> str:
+    """`late` for a pool of coroutines."""
+    return await _work_meanwhile(serial, seconds)
+
+
+async def late_slow_meanwhile(serial: int, seconds: float) -> str:
+    """`late_slow` for a pool of coroutines."""
+    return await _work_meanwhile(serial, seconds)
+
+
 def early(serial: int, seconds: float = 0.0, payload: str = "") -> str:
     """Acknowledged before it runs, as is the default."""
     return _work(serial, seconds)
 
 
-@shared_task(name="chaos.late", acks_late=True)
 def late(serial: int, seconds: float = 0.0, payload: str = "") -> str:
     """Acknowledged when it has ended."""
     return _work(serial, seconds)
 
 
-@shared_task(name="chaos.late_slow", acks_late=True)
 def late_slow(serial: int, seconds: float) -> str:
     """Takes long, and can be told from others in the table."""
     return _work(serial, seconds)
+
+
+shared_task(name="chaos.early")(early_meanwhile if COROUTINES else early)
+shared_task(name="chaos.late", acks_late=True)(late_meanwhile if COROUTINES else late)
+shared_task(name="chaos.late_slow", acks_late=True)(late_slow_meanwhile if COROUTINES else late_slow)
+
+
+@shared_task(name="chaos.early_leak")
+def early_leak(serial: int, seconds: float = 0.0, payload: str = "") -> str:
+    """Keeps memory for ever."""
+    _leaked.append(b"x" * LEAK)
+    return _work(serial, seconds)
+
+
+@shared_task(name="chaos.late_leak", acks_late=True)
+def late_leak(serial: int, seconds: float = 0.0, payload: str = "") -> str:
+    """The same, late."""
+    _leaked.append(b"x" * LEAK)
+    return _work(serial, seconds)
+
+
+@shared_task(name="chaos.late_hog", acks_late=True)
+def late_hog(serial: int, seconds: float = 0.0, payload: str = "") -> str:
+    """Wants more memory than a limited process may have; what it gets where there is no limit, it does not touch."""
+    token = _work(serial, seconds)
+    bytearray(HOG)
+    return token
 
 
 @shared_task(name="chaos.early_again", bind=True, max_retries=1)

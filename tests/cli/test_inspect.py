@@ -68,9 +68,11 @@ def test_control_tells_and_says_what_was_answered(worker: str, djtasks_command: 
     assert (code, json.loads(said)) == (0, [{NODE: {"ok": "new rate limit set successfully"}}])
     assert djtasks_command("control", *PATIENT, "time_limit", "tests.cli.counted", "5", "9")[0] == 0
     assert counted.time_limit == 9
+    assert djtasks_command("control", *PATIENT, "pool_grow", "2") == (0, f"->  {NODE}: OK\n    pool will grow\n")
+    assert djtasks_command("control", *PATIENT, "pool_shrink", "2")[0] == 0
     # It was obeyed by nobody.
-    code, said = djtasks_command("control", *PATIENT, "pool_grow", "2")
-    assert (code, "the threads pool cannot grow" in said) == (1, True)
+    code, said = djtasks_command("control", *PATIENT, "autoscale", "4", "1")
+    assert (code, "Autoscale not enabled" in said) == (1, True)
     later = counted.apply_async(countdown=600)
     assert djtasks_command("control", "revoke", later.id) == (0, f"{later.id}: prevented\n")
     assert djtasks_command("control", "terminate", "KILL", later.id) == (0, f"{later.id}: done\n")

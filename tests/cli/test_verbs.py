@@ -16,10 +16,12 @@ from django.utils import timezone
 
 from djtasks import AsyncResult, queues
 from djtasks.cli.umbrella import VERBS
+from djtasks.conf.options import KINDS, Settings
 from djtasks.ids import new_task_id
 from djtasks.models import Message, Result
 from djtasks.registry import tasks
 from tests.admin.conftest import a_message, a_result
+from tests.rules.celerys_settings import SETTINGS
 
 pytestmark = pytest.mark.django_db
 #: For verbs that have a connection of their own.
@@ -141,6 +143,21 @@ def test_list_names_every_queue_with_what_is_in_it(djtasks_command: Command) -> 
     assert set(found) == {"celery", "idle", "mail", "news"}
     assert (found["mail"]["messages"], found["news"]["workers"], found["idle"]["paused"]) == (1, 1, True)
     assert "mail" in djtasks_command("list")[1]
+
+
+def test_pause_and_resume_say_which_queues_they_have_changed(djtasks_command: Command) -> None:
+    a_message(queue="mail", lane="mail")
+    a_message(queue="later", eta=timezone.now() + timedelta(days=1))
+    served("w1@here", "here", queue="news")
+    assert djtasks_command("pause", "mail", "--by", "anna") == (0, "Paused 1 queue: mail\n")
+    assert djtasks_command("pause", "--all")[1] == "Paused 3 queues: celery, later, news\n"
+    assert djtasks_command("pause", "--all")[1] == "Paused no queue: they are so already\n"
+    assert json.loads(djtasks_command("resume", "later", "mail", "--json")[1]) == {"resumed": ["later", "mail"]}
+    assert queues.paused() == {"celery", "news"}
+    assert djtasks_command("resume", "--all")[1] == "Resumed 2 queues: celery, news\n"
+    assert djtasks_command("resume", "--all")[1] == "Resumed no queue: they are so already\n"
+    for wrong in ((), ("mail", "--all")):
+        assert refused("pause", *wrong) == (64, "name queues, or say --all")
 
 
 # -- health ---------------------------------------------------------------------------------------------------------
@@ -307,6 +324,23 @@ def test_upgrade_reads_the_celery_settings_of_django(djtasks_command: Command) -
         code, said = djtasks_command("upgrade", "settings", "--json")
     found = json.loads(said)
     assert (code, found["DJTASKS"], found["not_needed"]) == (0, {"TASK_TIME_LIMIT": 60}, ["CELERY_BROKER_URL"])
+
+
+@pytest.mark.parametrize("style", ["old", "django"])
+def test_upgrade_knows_every_name_that_a_setting_of_celerys_has_had(
+    djtasks_command: Command, tmp_path: Path, style: str
+) -> None:
+    named = {name.upper(): old if style == "old" else (f"CELERY_{name.upper()}",) for name, old in SETTINGS.items()}
+    acting = {name: old for name, old in named.items() if name in KINDS and old}
+    lines = [f"{name} = {getattr(Settings(), ours)!r}" for ours, old in acting.items() for name in old]
+    lines += [f"{name} = 'x'" for ours, old in named.items() if ours not in KINDS for name in old]
+    path = tmp_path / "old.py"
+    path.write_text("\n".join(["import datetime", *lines]))
+    code, said = djtasks_command("upgrade", "settings", str(path), "--json", *(["--django"] * (style == "django")))
+    found = json.loads(said)
+    assert (code, found["by_hand"], found["problems"]) == (0, {}, [])
+    assert sorted(found["DJTASKS"]) == sorted(acting)
+    assert found["not_needed"] == sorted(name for ours, old in named.items() if ours not in KINDS for name in old)
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------

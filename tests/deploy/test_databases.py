@@ -1,21 +1,30 @@
-"""Other places for the tables: several projects in one database, by schema, and Django's own connection pool."""
+"""Other places for the tables: schemas, a database of their own, a restored one; and Django's own connection pool."""
 
+import json
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from typing import Any
 
+import environ
 import psycopg
 import pytest
+from django.contrib.auth.models import User
+from django.core import checks
+from django.core.management import CommandError, call_command
 from django.db import connections, transaction
+from django.test import Client, override_settings
+from django.urls import reverse
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from djtasks import ResultSet
-from tests.deploy.databases import at, with_options
+from djtasks import ResultSet, chain, control, delivery, waiting
+from tests.deploy.databases import at, database_beside, with_options
 from tests.deploy.pooled import POOL
 from tests.worker.conftest import clean
-from tests.worker.running import Workers, migrate, query
+from tests.worker.running import Workers, migrate, query, wait_until
 from tests.worker_app import tasks
 
 SCHEMA = "shop"
@@ -97,3 +106,113 @@ def test_django_s_connection_pool_serves_calls_and_tasks_across_forks(
             ResultSet([tasks.session.delay() for _ in range(4)]).get(timeout=20)
         finally:
             wrapper.close_pool()
+
+
+@contextmanager
+def tasks_apart(url: str) -> Iterator[None]:
+    """Tasks are in this database, and everything else is where it was."""
+    connections.settings["tasks"] = connections.configure_settings(
+        {"default": environ.Env.db_url_config(url), "tasks": environ.Env.db_url_config(url)}
+    )["tasks"]
+    said = {"DATABASE": "tasks"}
+    with override_settings(DATABASE_ROUTERS=["djtasks.router.TaskRouter"], DJTASKS=said):
+        waiting.close()
+        delivery.close()
+        try:
+            yield
+        finally:
+            waiting.close()
+            delivery.close()
+            connections["tasks"].close()
+            del connections["tasks"], connections.settings["tasks"]
+
+
+def test_tasks_in_a_database_of_their_own(migrated: str, workers: Workers) -> None:
+    with database_beside(migrated) as url, at(migrated):
+        migrate(url, "djtasks")
+        environment = {"DJANGO_SETTINGS_MODULE": "tests.deploy.apart", "TASKS_DATABASE_URL": url}
+        worker = workers.launch("-l", "INFO", "-c", "1", environment=environment).ready()
+        with tasks_apart(url):
+            a_call_is_no_part_of_the_caller_s_transaction()
+            pages_show_them()
+            assert check_settings() == []
+            with override_settings(DJTASKS={"DATABASE": "tasks", "ENQUEUE": "in_transaction"}):
+                [found] = check_settings()
+                assert "'in_transaction', but the tasks are in 'tasks', not 'default'" in found
+        assert worker.stop() == 0
+        for table in ("message", "result", "worker", "queue"):
+            assert query(f"SELECT count(*) FROM djtasks_{table}") == [(0,)]
+
+
+def check_settings() -> list[str]:
+    """What the system check says."""
+    return [str(found.msg) for found in checks.run_checks(tags=["djtasks"]) if found.level >= checks.WARNING]
+
+
+def a_call_is_no_part_of_the_caller_s_transaction() -> None:
+    """It is made after the commit, or at once; a rollback takes back the first only."""
+    assert tasks.echo.delay("plain").get(timeout=20) == "plain"
+    with transaction.atomic():
+        later = tasks.echo.delay("after the commit")
+        at_once = tasks.echo.apply_async(["at once"], enqueue="immediately")
+        assert at_once.get(timeout=20) == "at once"
+        assert later.state == "PENDING"
+    assert later.get(timeout=20) == "after the commit"
+    with transaction.atomic():
+        dropped = tasks.echo.delay("rolled back")
+        kept = tasks.echo.apply_async(["kept"], enqueue="immediately")
+        transaction.set_rollback(True)
+    assert kept.get(timeout=20) == "kept"
+    # In a transaction of the tasks' own database: that one's commit counts.
+    with transaction.atomic(using="tasks"):
+        inside = tasks.echo.apply_async(["inside"], enqueue="in_transaction")
+    assert inside.get(timeout=20) == "inside"
+    assert [each.get(timeout=20) for each in tasks.echo.bulk_apply_async(((n,), None) for n in range(3))] == [0, 1, 2]
+    assert chain(tasks.echo.s("first"), tasks.echo.s()).apply_async().get(timeout=20) == "first"
+    assert dropped.state == "PENDING"
+
+
+def pages_show_them() -> None:
+    """The admin reads the tasks' database, and its own users in the other one."""
+    user = User.objects.create_superuser(f"user {uuid.uuid4()}")
+    try:
+        client = Client()
+        client.force_login(user)
+        tasks.echo.apply_async(["waits"], queue="nobody's")
+        for page, text in (
+            ("result", "tests.worker_app.tasks.echo"),
+            ("message", "nobody&#x27;s"),
+            ("worker", "@here"),
+            ("queue", "celery"),
+        ):
+            response = client.get(reverse(f"admin:djtasks_{page}_changelist"))
+            assert response.status_code == 200
+            assert text in response.content.decode(), page
+        assert control.purge(["nobody's"]) == 1
+    finally:
+        user.delete()
+
+
+def test_a_restored_database_runs_none_of_its_tasks_until_it_is_told_to(migrated: str, workers: Workers) -> None:
+    with at(migrated):
+        queues_used = ("celery", "mail", "never declared")
+        old = [tasks.noted.apply_async([number], queue=queue) for number, queue in enumerate(queues_used)]
+        old.append(tasks.noted.apply_async([3], queue="for later", countdown=0.5))
+        said = StringIO()
+        call_command("djtasks", "pause", "--all", "--note", "restored", stdout=said)
+        assert said.getvalue() == "Paused 4 queues: celery, for later, mail, never declared\n"
+        workers.start("-c", "1", "-Q", "celery,mail,never declared,for later,new")
+        assert tasks.noted.apply_async([100], queue="new").get(timeout=20) == 100
+        wait_until(
+            lambda: query("SELECT lane FROM djtasks_message WHERE queue = 'for later'") == [("for later",)], "due"
+        )
+        assert tasks.noted.apply_async([101], queue="new").get(timeout=20) == 101
+        assert workers.audit.numbers() == [100, 101]
+        with pytest.raises(CommandError, match="name queues, or say --all"):
+            call_command("djtasks", "resume")
+        call_command("djtasks", "resume", "mail", stdout=said)
+        assert old[1].get(timeout=20) == 1
+        assert [each.state for each in old] == ["PENDING", "SUCCESS", "PENDING", "PENDING"]
+        call_command("djtasks", "resume", "--all", "--json", stdout=said)
+        assert json.loads(said.getvalue().splitlines()[-1]) == {"resumed": ["celery", "for later", "never declared"]}
+        assert [each.get(timeout=20) for each in old] == [0, 1, 2, 3]

@@ -143,6 +143,9 @@ def test_a_producer_can_neither_change_nor_delete_what_is_enqueued_nor_schedule(
         assert refused("INSERT INTO djtasks_command (name, arguments, expires) VALUES ('shutdown', '{}', now())")
         assert refused("INSERT INTO djtasks_queue (name) VALUES ('celery')")
         assert refused("UPDATE djtasks_worker SET idle = true")
+        tasks.echo.send_event("task-custom", note="hello")
+        assert query("SELECT body ->> 'note' FROM djtasks_event WHERE type = 'task-custom'") == [("hello",)]
+        assert refused("DELETE FROM djtasks_event")
         with pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
             PeriodicTask.objects.create(name="x", task="y", kind="interval", every=1, period="seconds")
         with pytest.raises((ProgrammingError, psycopg.errors.InsufficientPrivilege), match="permission denied"):

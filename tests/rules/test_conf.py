@@ -15,9 +15,10 @@ from django.test import override_settings
 
 from djtasks.conf import Settings, describe, load, problems
 from djtasks.conf import settings as djtasks_settings
-from djtasks.conf.foreign import IGNORED, LATER
+from djtasks.conf.foreign import IGNORED
 from djtasks.conf.kinds import Unfit, retry_policy
 from djtasks.conf.options import FORMERLY, KINDS
+from djtasks.conf.pools import POOL
 from djtasks.exceptions import ImproperlyConfigured
 
 
@@ -148,15 +149,8 @@ def test_settings_of_other_servers_are_accepted_and_do_nothing(key: str) -> None
     assert load({key: "redis://"}) == Settings()
 
 
-def test_a_setting_that_does_nothing_yet_is_a_warning() -> None:
-    [problem] = problems({"TASK_REMOTE_TRACEBACKS": True})
-    assert (problem.level, "not supported yet" in problem.text) == ("warning", True)
-    assert load({"TASK_REMOTE_TRACEBACKS": True}) == Settings()
-
-
 def test_no_name_is_both_a_setting_and_foreign() -> None:
-    assert not KINDS.keys() & (IGNORED | LATER)
-    assert not IGNORED & LATER
+    assert not KINDS.keys() & IGNORED
 
 
 @pytest.mark.parametrize(
@@ -217,7 +211,8 @@ def test_no_name_is_both_a_setting_and_foreign() -> None:
         ("TIMEZONE", "Europe/Atlantis"),
         ("TIMEZONE", "../etc/passwd"),
         ("TIMEZONE", 5),
-        ("WORKER_POOL", "eventlet"),
+        ("WORKER_POOL", "eventlets"),
+        ("WORKER_POOL", 5),
         ("WORKER_CONCURRENCY", 0),
         ("WORKER_REDIRECT_STDOUTS_LEVEL", "LOUD"),
         ("WORKER_REDIRECT_STDOUTS_LEVEL", 25),
@@ -321,3 +316,18 @@ def test_every_setting_is_documented() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_default_is_a_value_that_its_setting_takes(name: str) -> None:
     assert problems({name: getattr(Settings(), name)}) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        ("processes", "prefork"),
+        ("celery.concurrency.gevent:TaskPool", "gevent"),
+        ("celery.concurrency.thread.TaskPool", "threads"),
+        ("celery_aio_pool.pool:AsyncIOPool", "asyncio"),
+        ("shop.pools:Own", "shop.pools:Own"),
+        ("custom", "custom"),
+    ],
+)
+def test_a_pool_has_one_name_whatever_celery_calls_it(given: str, means: str) -> None:
+    assert POOL.read(given) == means

@@ -147,6 +147,14 @@ def test_the_log_goes_to_the_file_in_celerys_formats(clean: LazySettings, tmp_pa
     assert two.endswith(": INFO/MainProcess] ???[???]: two")
 
 
+def test_the_formats_are_those_of_the_settings(clean: LazySettings, tmp_path: Path) -> None:
+    clean.DJTASKS = {"WORKER_LOG_FORMAT": "A %(message)s", "WORKER_TASK_LOG_FORMAT": "B %(task_name)s %(message)s"}
+    assert setup_logging("info", tmp_path / "worker.log")
+    logging.getLogger("anything").info("one")
+    get_task_logger("shop_c.tasks").info("two")
+    assert (tmp_path / "worker.log").read_text().splitlines() == ["A one", "B ??? two"]
+
+
 def test_the_log_goes_to_a_stream(clean: LazySettings) -> None:
     stream = io.StringIO()
     setup_logging("WARNING", stream, format="%(levelname)s %(message)s")

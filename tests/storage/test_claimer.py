@@ -1,14 +1,15 @@
 """The claimer: what it gives back after a lost answer, and how it goes to sleep without missing anything."""
 
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 
-from djtasks.db import claims, notify, workers
+from djtasks.db import claims, health, notify, workers
 from djtasks.db.workers import Registration
 from djtasks.worker.claimer import Claimer, Disowned
 from djtasks.worker.identity import new_incarnation
@@ -308,3 +309,34 @@ def test_the_next_poll_comes_when_the_next_message_is_due_and_in_a_second_at_the
     claimer.poll_at = 0.0
     claimer.claim(conn, 2, 0)
     assert claimer.poll_at - time.monotonic() <= 0.3
+
+
+def test_a_look_at_a_thousand_lanes_and_a_claim_of_the_filled_ones_read_little(conn: psycopg.Connection) -> None:
+    conn.execute(
+        "INSERT INTO djtasks_message (id, name, queue, lane, body)"
+        " SELECT gen_random_uuid(), 'tests.add', lane, lane, ''"
+        " FROM generate_series(1, 20000) AS n, LATERAL (SELECT 'tenant ' || (n % 3) AS lane) AS named"
+    )
+    conn.execute("ANALYZE djtasks_message")
+    tenants = [f"tenant {number}" for number in range(1000)]
+    claimer = claimer_of(*tenants)
+    found = claimer.claim(conn, 9, 0)
+    assert len(found) == 9
+    assert {scan.lane for scan in claimer.lanes.scans()} == {"tenant 0", "tenant 1", "tenant 2"}
+    look = buffers(conn, health.FILLED, {"most": 1000})
+    assert look < 40
+    owner = claimer.state.incarnation
+    params = claims._params(owner, 100, claimer.lanes.scans(), 9, (), ())
+    few = buffers(conn, claims.CLAIM, params)
+    params = claims._params(owner, 200, whole(*reversed(tenants)), 9, (), ())
+    # Where a look did not say which: a descent of the index for each lane.
+    assert few + look < buffers(conn, claims.CLAIM, params) / 4
+
+
+def buffers(conn: psycopg.Connection, query: LiteralString, params: Any) -> int:
+    """How many pages a statement reads that finds something."""
+    plan = "\n".join(row[0] for row in conn.execute("EXPLAIN (ANALYZE, BUFFERS) " + query, params))
+    assert "Seq Scan on djtasks_message" not in plan, plan
+    read = re.search(r"Buffers: shared hit=(\d+)", plan)
+    assert read is not None
+    return int(read[1])

@@ -29,6 +29,7 @@ def test_a_private_connection_has_the_settings_that_our_plans_stand_on(conn: psy
         "plan_cache_mode": "force_generic_plan",
         "jit": "off",
         "statement_timeout": "0",
+        "lock_timeout": "0",
         "idle_in_transaction_session_timeout": "20s",
         "application_name": "djtasks test",
     }
@@ -36,11 +37,17 @@ def test_a_private_connection_has_the_settings_that_our_plans_stand_on(conn: psy
     assert conn.autocommit
 
 
+#: A timeout is the caller's; how durable a commit is, is the project's to say.
+OWN = "-c work_mem=5MB -c synchronous_commit=off -c lock_timeout=2s -c statement_timeout=3s"
+
+
 def test_a_project_s_own_options_are_kept_beside_ours(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {**connection.settings_dict.get("OPTIONS", {}), "options": "-c work_mem=5MB", "application_name": "site"}
+    options = {**connection.settings_dict.get("OPTIONS", {}), "options": OWN, "application_name": "site"}
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
     conn = connect("worker x@y")
     assert shown(conn, "work_mem") == "5MB"
+    assert shown(conn, "synchronous_commit") == "off"
+    assert (shown(conn, "lock_timeout"), shown(conn, "statement_timeout")) == ("0", "0")
     assert shown(conn, "enable_seqscan") == "off"
     assert shown(conn, "application_name") == "djtasks worker x@y"
 

@@ -70,8 +70,46 @@ def test_a_scan_from_the_start_forgets_all_marks() -> None:
 
 def test_the_lanes_take_turns_at_being_first() -> None:
     where = Lanes(["a", "b", "c"])
-    assert ["".join(scan.lane for scan in where.scans()) for _ in range(4)] == ["abc", "bca", "cab", "abc"]
+    turns = ["".join(scan.lane for scan in where.scans())]
+    for served in ("a", "cb", "a", "aa"):
+        mark(where, *((lane, 0, 1) for lane in served))
+        turns.append("".join(dict.fromkeys(scan.lane for scan in where.scans())))
+    # Behind all others goes who was served; who was not keeps the place.
+    assert turns == ["abc", "bca", "acb", "cba", "cba"]
     assert where.names == ["a", "b", "c"]
+
+
+def test_a_flooded_lane_comes_behind_all_others_after_each_turn_of_its_own() -> None:
+    where = Lanes(["flooded", *(f"tenant {number}" for number in range(200))])
+    for number in range(100):
+        first = where.scans()[0].lane
+        mark(where, (first, 0, number))
+        assert first not in {scan.lane for scan in where.scans()[:200]}
+
+
+def test_of_many_lanes_only_those_are_scanned_in_which_a_look_found_something(clock: SimpleNamespace) -> None:
+    where = Lanes(f"tenant {number}" for number in range(lanes.MANY + 1))
+    assert where.due()
+    assert len(where.scans()) == lanes.MANY + 1
+    where.looked(["tenant 3", "tenant 5", "tenant 9", "of another worker"])
+    assert not where.due()
+    assert [scan.lane for scan in where.scans()] == ["tenant 3", "tenant 5", "tenant 9"]
+    assert [scan.lane for scan in where.scans(most=2)] == ["tenant 3", "tenant 5"]
+    where.pause({"tenant 3"})
+    assert [scan.lane for scan in where.scans()] == ["tenant 5", "tenant 9"]
+    clock.now += lanes.LOOK_EVERY
+    assert where.due()
+    # A look that took long is not repeated soon.
+    where.looked([], 1.0)
+    clock.now += lanes.LOOK_SHARE - 0.1
+    assert not where.due()
+    assert where.scans() == []
+    where.add("tenant 3000")
+    assert where.due()
+
+
+def test_few_lanes_are_scanned_without_a_look() -> None:
+    assert not Lanes(f"tenant {number}" for number in range(lanes.MANY)).due()
 
 
 def test_the_mark_of_a_priority_is_its_last_position(clock: SimpleNamespace) -> None:

@@ -5,9 +5,9 @@ import sys
 
 from django.core.management import execute_from_command_line
 
-from djtasks.worker import worker
+from djtasks.worker import shutdown
 
-worker.DATABASE_END = 1.0
+shutdown.DATABASE_END = 1.0
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")

@@ -1,6 +1,7 @@
 """A worker that cannot do what it is told does not start, and says why in one sentence."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -35,8 +36,9 @@ STARTS = {
     "missing migrations": Start((), "run `manage.py migrate` first", {"DATABASE_URL": "{empty}"}),
     "tables of an older version": Start((), "0003_limits_and_control", {"DATABASE_URL": "{old}"}),
     "an unknown pool": Start(("-P", "thread"), "there is no pool 'thread'; did you mean 'threads'?"),
-    "a pool that is to come": Start(
-        ("-P", "gevent"), "the gevent pool is not part of this version of djtasks; choose prefork, threads or solo"
+    "a pool that is nowhere": Start(
+        ("-P", "tests.worker_app.nowhere:Pool"),
+        "the pool 'tests.worker_app.nowhere:Pool' cannot be imported: No module",
     ),
     "a serializer without its library": Start(
         (),
@@ -123,10 +125,30 @@ def test_a_worker_that_cannot_start_ends_with_one_sentence_that_says_why_and_lea
         (["--max-tasks-per-child", "0"], "--max-tasks-per-child must be at least 1, not 0"),
         (["--max-memory-per-child", "-1"], "--max-memory-per-child must be at least 1, not -1"),
         (["--prefetch-multiplier", "-1"], "--prefetch-multiplier must be at least 0, not -1"),
+        (["--autoscale", "many"], "--autoscale takes the most and the least tasks at a time, 10,2 say, not 'many'"),
+        (["--autoscale", "3,2,1"], "--autoscale takes the most and the least tasks at a time, 10,2 say, not '3,2,1'"),
+        (["--autoscale", "0"], "--autoscale wants a most from 1 to 1024 and a least from 0 on, 10,2 say, not 0,0"),
+        (["--autoscale", "1025,1"], "not 1025,1"),
+        (["--autoscale", "2,-1"], "not 2,-1"),
+        (["-P", "solo", "--autoscale", "2"], "the solo pool cannot keep --autoscale; use --pool prefork, or drop it"),
         (["-l", "LOUD"], "--loglevel: 'LOUD' is no logging level"),
-        (["-P", "gevent"], "the gevent pool is not part of this version of djtasks; choose prefork, threads or solo"),
-        (["-P", "eventlet"], "the eventlet pool is not part of this version"),
-        (["-P", "gevents"], "there is no pool 'gevents'; choose prefork, threads or solo"),
+        (["-P", "gevents"], "there is no pool 'gevents'; did you mean 'gevent'?"),
+        (
+            ["-P", "fibres"],
+            "there is no pool 'fibres'; choose prefork, threads, solo, gevent, eventlet or asyncio, or give",
+        ),
+        (["-P", "gevent", "--max-tasks-per-child", "5"], "the gevent pool cannot keep --max-tasks-per-child (5)"),
+        (["-P", "asyncio", "--max-memory-per-child", "5"], "the asyncio pool cannot keep --max-memory-per-child (5)"),
+        (["-P", "celery.concurrency.solo:TaskPool", "-c", "2"], "the solo pool runs one task at a time"),
+        (["-P", "custom"], "is the class whose path CELERY_CUSTOM_WORKER_POOL holds, which is not set"),
+        (["-P", "tests.worker_app.pools.Inline", "--time-limit", "5"], "Inline pool cannot keep --time-limit (5.0)"),
+        (
+            ["-P", "tests.worker_app.pools:Inline", "-c", "4"],
+            "Inline pool runs 3 tasks at a time; drop --concurrency 4",
+        ),
+        (["-P", "tests.worker_app.pools:Missing"], "is not there: tests.worker_app.pools has no 'Missing'"),
+        (["-P", "tests.worker_app.pools:NoPool"], "is no subclass of djtasks.worker.pools.base.Pool"),
+        (["-P", "tests.worker_app.pools:Unfinished"], "does not say what its busy, close, collect, join, kill, recall"),
         (["-P", "preform"], "there is no pool 'preform'; did you mean 'prefork'?"),
         # What a terminal hands over for bytes that are no UTF-8.
         (["-Q", "a\udcff"], "--queues: each must be the name of a queue"),
@@ -163,3 +185,10 @@ def test_a_queue_that_may_not_be_made_is_refused() -> None:
         pytest.raises(CommandError, match="--queues names 'unheard', which is not in TASK_QUEUES"),
     ):
         call_command("runworker", "-Q", "unheard")
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_a_pool_whose_library_is_missing_says_what_to_install(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(CommandError, match=rf"needs {library}, .* with: pip install 'djtasks\[{library}\]'"):
+        call_command("runworker", "-P", library)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from tests.worker.running import RunningWorker, Workers, ended, error, query, value
-from tests.worker_app import coroutines
+from tests.worker_app import coroutines, crowded
 
 SLOTS = {"prefork": "2", "threads": "4", "solo": "1"}
 SOFT = 0.8
-MORE: dict[str, Any] = {"IMPORTS": ["tests.worker_app.coroutines"]}
+MORE: dict[str, Any] = {"IMPORTS": ["tests.worker_app.coroutines", "tests.worker_app.crowded"]}
 
 
 @pytest.fixture(scope="module", params=list(SLOTS))
@@ -57,6 +57,11 @@ def test_a_soft_limit_is_raised_at_an_await(worker: RunningWorker, pool: str, sh
     assert soft["limit"] == SOFT
     assert SOFT - 0.05 < soft["time"] - begin["time"] < SOFT + 0.5
     worker.says(f"Soft time limit ({SOFT}s) exceeded for tests.worker_app.coroutines.linger[{result.id}]")
+
+
+def test_a_session_whose_query_was_over_the_soft_limit_stays_usable(worker: RunningWorker, pool: str) -> None:
+    result = crowded.tidy.apply_async([2.0], queue=pool, soft_time_limit=0.3)
+    assert value(result) == "tidied up after 0.3"
 
 
 def test_one_that_does_not_catch_it_fails_with_it(worker: RunningWorker, pool: str) -> None:

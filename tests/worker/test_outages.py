@@ -132,6 +132,26 @@ def test_an_outage_longer_than_the_death_bound_makes_nobody_dead_and_what_ends_m
     assert value(tasks.echo.delay("after")) == "after"
 
 
+def test_late_tasks_that_run_while_the_database_is_lost_are_ended_and_run_again_where_the_settings_say_so(
+    server: Server, workers: Workers, gate: Gate
+) -> None:
+    cancels = {"WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS": True}
+    worker = workers.start("-c", "2", "-Q", "patient", "-l", "INFO", **cancels)
+    late, early = (task.apply_async([str(gate)], queue="patient") for task in (tasks.hold_late, tasks.hold))
+    for result in (late, early):
+        workers.audit.began(result)
+    server.stop()
+    worker.says(f"hold_late[{late.id}], to run again")
+    worker.says("was ended, and runs again")
+    server.start()
+    connection.close()
+    wait_until(lambda: len(workers.audit.lines("begin", late)) == 2, "it runs again")
+    assert query("SELECT crashes FROM djtasks_message WHERE id = %s", late.id) == [(0,)]
+    gate.open()
+    assert [ended(late), ended(early)] == ["SUCCESS"] * 2
+    assert len(workers.audit.lines("begin", early)) == 1
+
+
 def test_a_server_that_stands_still_longer_than_the_death_bound_makes_nobody_dead(
     server: Server, shared: Workers, gate: Gate
 ) -> None:

@@ -79,6 +79,19 @@ def test_a_soft_shutdown_gives_what_runs_its_time_and_no_more(workers: Workers, 
     assert waits(second)
 
 
+def test_a_soft_shutdown_of_an_idle_worker_waits_too_where_the_settings_say_so(workers: Workers) -> None:
+    soft = {"WORKER_SOFT_SHUTDOWN_TIMEOUT": 1.0}
+    told = [workers.launch("-l", "INFO", **soft, WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE=idle) for idle in (False, True)]
+    took_each = []
+    for worker in [worker.ready() for worker in told]:
+        worker.signal(signal.SIGQUIT)
+        took_each.append(took(worker.wait))
+        assert worker.process.returncode == 1
+        assert worker.rows() == []
+    assert took_each[0] < 0.9
+    assert 0.9 < took_each[1] < 3.0
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_an_idle_worker_ends_at_once(workers: Workers, pool: str) -> None:
     worker = workers.start("-P", pool, "-q")

@@ -4,12 +4,13 @@ A pool belongs to the consumer's thread: only that thread calls it. It never tou
 messages and hands back events, and the consumer says what they mean for the tables.
 """
 
+import logging
 import math
 import os
 import selectors
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from djtasks.messages import Claimed, Outcome, Progress
 
@@ -61,6 +62,25 @@ class Begun(NamedTuple):
 Event = Outcome | Progress | Unstarted | Lost
 
 
+class PoolOptions(NamedTuple):
+    """What a worker makes its pool of."""
+
+    #: The node's name.
+    hostname: str
+    #: How many tasks at a time.
+    concurrency: int
+    #: At most so many messages a slot; 0 for no bound but how long tasks take.
+    prefetch_multiplier: int = 0
+    #: None, unless the pool says that it `recycles`.
+    max_tasks_per_child: int | None = None
+    #: KiB
+    max_memory_per_child: int | None = None
+    loglevel: int = logging.WARNING
+    logfile: str | None = None
+    #: Modules that a fresh interpreter imports, besides those of the settings.
+    include: tuple[str, ...] = ()
+
+
 class Pace:
     """How long tasks take, so that the pool knows how many to take at a time.
 
@@ -87,13 +107,27 @@ class Pace:
 
 
 class Pool(ABC):
-    """Runs jobs. Which limits it can keep is said in `soft_limits` and `hard_limits`."""
+    """Runs jobs. What it can keep is said in its class's attributes: the rest is refused before a worker starts."""
 
     name: str
     soft_limits = False
     hard_limits = False
     #: Whether it can end what runs.
     terminates = False
+    #: Whether it replaces its processes after so many tasks, or so much memory.
+    recycles = False
+    #: How many tasks it can run at a time; None for as many as are wanted.
+    most: int | None = None
+    #: How many it runs where nobody says; None for as many as there are CPUs.
+    usual: int | None = None
+    #: Whether tasks run in the consumer's own thread, which does nothing else meanwhile.
+    runs_here = False
+    #: Whether tasks run in a fresh interpreter, which knows only what can be imported.
+    fresh = False
+    #: Whether it can `grow` and `shrink` while it runs, which `--autoscale` needs, too.
+    resizes = False
+    #: Whether it can `restart`; the process of a worker whose pool cannot is replaced as at a HUP.
+    restarts = False
 
     def __init__(self, concurrency: int, prefetch_multiplier: int = 0) -> None:
         self.concurrency = concurrency
@@ -104,6 +138,20 @@ class Pool(ABC):
         self.tell_now: Callable[[Progress], None] | None = None
         #: It has given up what it cannot end: the worker's process is to be replaced.
         self.worn_out = False
+
+    @classmethod
+    def make(cls, options: PoolOptions) -> Self:
+        """The pool of a worker; for a pool of one's own whose constructor takes something else."""
+        return cls(options.concurrency, options.prefetch_multiplier)
+
+    def prepare(self) -> None:
+        """Fork what is to be forked: the worker has neither threads nor connections yet."""
+        return
+
+    @property
+    def forks(self) -> bool:
+        """Whether `prepare` forks, so that threads which run already would be broken."""
+        return type(self).prepare is not Pool.prepare
 
     def depth(self) -> int:
         """How many messages one slot may hold: the one that runs, and what is as good as begun."""
@@ -154,6 +202,29 @@ class Pool(ABC):
     @abstractmethod
     def recall(self, claims: Collection[int]) -> list[Job]:
         """Take these back, as far as they have not begun."""
+
+    @property
+    def at_work(self) -> int:
+        """How many of its slots have something to run, `concurrency` at the most; for the autoscaler."""
+        return min(self.busy, self.concurrency)
+
+    def grow(self, n: int) -> None:
+        """Run `n` more at a time from now on: `concurrency` says so at once."""
+        raise NotImplementedError(f"the {self.name} pool cannot grow while it runs")
+
+    def shrink(self, n: int) -> int:
+        """Run up to `n` less at a time, by slots that have nothing to run; returns how many. One slot stays.
+
+        `concurrency` says so at once, and nothing that runs is ended: 0 is the answer while all are busy.
+        """
+        raise NotImplementedError(f"the {self.name} pool cannot shrink while it runs")
+
+    def restart(self, modules: Sequence[str]) -> None:
+        """Begin anew with freshly imported code and, besides, these modules; what runs ends where it is.
+
+        Raises ValueError, with a sentence, where that may not be now.
+        """
+        raise NotImplementedError(f"the {self.name} pool cannot restart")
 
     def terminate(self, claim: int, signum: int) -> bool:
         """End the run of this claim, and nothing else, with a signal; False where that cannot be done.

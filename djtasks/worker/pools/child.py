@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Never
 from django.db import connections
 
 from djtasks import aio, log, signals, tracer
-from djtasks.exceptions import EncodeError, SoftTimeLimitExceeded
+from djtasks.exceptions import EncodeError
 from djtasks.messages import Claimed, Outcome, Progress
 from djtasks.worker import titles
 from djtasks.worker.clock import stale
@@ -28,7 +28,7 @@ from djtasks.worker.identity import indexed
 from djtasks.worker.pools import packets
 from djtasks.worker.pools.base import Job
 from djtasks.worker.pools.slots import Slots
-from djtasks.worker.pools.softlimit import may_strike
+from djtasks.worker.pools.softlimit import may_strike, soft_limit
 
 logger = logging.getLogger("djtasks.worker")
 
@@ -45,6 +45,10 @@ class ChildOptions(NamedTuple):
     max_memory: int | None = None
     loglevel: int = logging.WARNING
     logfile: str | None = None
+    #: Modules that a fresh interpreter imports, besides those of the settings.
+    include: tuple[str, ...] = ()
+    #: Of a crowd: what kind, by its pool's name.
+    crowd: str = ""
 
     def with_logging(self) -> "ChildOptions":
         """Set up logging in an interpreter that is no copy of the worker."""
@@ -73,6 +77,7 @@ class Child:
         done = 0
         read, take, slot = self.reader.read, self.slots.take, self.slot
         hostname = self.options.hostname
+        packets.send(self.outcomes, ("ready",))
         while (packet := read()) is not None:
             asked, *fields, owner = packet
             message = Claimed._make(fields)
@@ -131,7 +136,7 @@ class Child:
             self.slots.hear_soft(self.slot, claim)
         elif may_strike(frame):
             self.slots.hear_soft(self.slot, claim)
-            raise SoftTimeLimitExceeded(limit)
+            raise soft_limit(limit)
 
 
 def resident() -> int:

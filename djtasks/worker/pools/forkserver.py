@@ -5,13 +5,14 @@ starts as a copy of a quiet, fully imported process. It runs no task itself. It 
 whose other end only the worker holds, and when the worker is gone it kills its whole process group, itself included:
 no task outlives its worker by more than moments, whatever C code it is in.
 
-A later one (the first was killed, or the code was reloaded) is a fresh interpreter by exec, never a fork of the
-running worker.
+A later one (the first was killed, or the pool begins anew) is a fresh interpreter by exec, never a fork of the
+running worker. One that takes over from another joins its process group, so that one group holds all that runs.
 """
 
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import marshal
 import os
@@ -20,7 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import django
@@ -29,6 +30,7 @@ from djtasks.registry import import_default_modules
 from djtasks.worker import titles
 from djtasks.worker.pools import packets
 from djtasks.worker.pools.child import ChildOptions, run_child
+from djtasks.worker.pools.crowd_boot import run_crowd
 from djtasks.worker.pools.slots import Slots
 
 PR_SET_PDEATHSIG = 1
@@ -56,11 +58,17 @@ class Server:
         self.slots = slots
         self.options = options
         self.children: dict[int, int] = {}
-        self.commands: dict[str, Callable[..., None]] = {"kill": self.kill, "strike": self.strike, "soft": self.soft}
+        #: Another one has taken over: it ends once its children have.
+        self.retired = False
+        self.commands: dict[str, Callable[..., None]] = {
+            "kill": self.kill,
+            "strike": self.strike,
+            "soft": self.soft,
+            "retire": self.retire,
+        }
 
     def serve(self) -> None:
-        """Serve until the worker is gone or closes the control socket."""
-        os.setpgid(0, 0)
+        """Serve, as the leader or a later member of its process group, until the worker is gone or lets it go."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(number, ignore)
         self.wake, wakeup = os.pipe()
@@ -108,7 +116,14 @@ class Server:
         """Fork a child into a slot, with the ends of its sockets: returns in the server, never in the child."""
         self.slots.clear(slot)
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # No memory, or no process, is left for one more; those that are there go on.
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self.report("refused", slot, str(error))
+            return
         if pid:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -124,6 +139,8 @@ class Server:
             os.close(descriptor)
         self.control.close()
         ends = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if self.options.crowd:
+            run_crowd(ends[0], ends[1], self.slots, self.options)
         run_child(slot, ends[0], ends[1], self.slots, self.options)
 
     def reap(self) -> None:
@@ -131,12 +148,23 @@ class Server:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                break
             if not pid:
-                return
+                break
             slot = self.children.pop(pid, None)
             if slot is not None:
                 self.report("exited", slot, pid, os.waitstatus_to_exitcode(status))
+        self.leave()
+
+    def retire(self) -> None:
+        """Fork no more, and end once nothing is left to be waited for."""
+        self.retired = True
+        self.leave()
+
+    def leave(self) -> None:
+        """End alone, if it is time: the process group goes on with another server."""
+        if self.retired and not self.children:
+            os._exit(0)
 
     def kill(self, slot: int, pid: int, number: int) -> None:
         """Signal a child that has not been reaped: its pid cannot have become another process's."""
@@ -176,14 +204,33 @@ class Spawned(NamedTuple):
     pid: int
 
 
+class Refused(NamedTuple):
+    """A child could not be started."""
+
+    slot: int
+    why: str
+
+
+class Ready(NamedTuple):
+    """The server itself has started."""
+
+    pid: int
+
+
+Report = Exited | Spawned | Refused | Ready
+_REPORTS: dict[str, type[Report]] = {"exited": Exited, "spawned": Spawned, "refused": Refused, "ready": Ready}
+
+
 class ForkServer:
     """The worker's handle on its fork server."""
 
     def __init__(self, slots: Slots, options: ChildOptions) -> None:
         self.slots = slots
         self.options = options
-        #: Its process id, which is its process group's too; 0 while there is none.
+        #: Its process id; 0 while there is none.
         self.pid = 0
+        #: Its process group: its own, or that of the one before it.
+        self.group = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def _ends(self) -> tuple[socket.socket, int]:
@@ -200,9 +247,10 @@ class ForkServer:
         gc.freeze()
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        self.pid = self.group = os.fork()
         if not self.pid:
             try:
+                os.setpgid(0, 0)
                 self.control.close()
                 os.close(self._alive)
                 titles.name(f"{self.options.hostname}:ForkServer")
@@ -212,19 +260,32 @@ class ForkServer:
         theirs.close()
         os.close(life)
 
-    def execute(self) -> None:
-        """Make the server as a fresh interpreter."""
+    def execute(self, group: int = 0, modules: Sequence[str] = ()) -> None:
+        """Make the server as a fresh interpreter that imports these modules, too.
+
+        It joins that process group if it is still there, else it leads its own. Raises OSError.
+        """
         theirs, life = self._ends()
         descriptors = (theirs.fileno(), life, self.slots.descriptor)
         path = json.dumps([os.path.abspath(each) for each in sys.path])
-        arguments = json.dumps([*descriptors, self.slots.count, self.options])
-        # A group of its own from the start: a Ctrl-C in the worker's terminal is not meant for it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, path, arguments], pass_fds=descriptors, process_group=0
-        )
+        arguments = json.dumps([*descriptors, self.slots.count, self.options, list(modules)])
+        command = [sys.executable, "-c", _BOOT, path, arguments]
+        try:
+            # Never the worker's own group: a Ctrl-C in its terminal is not meant for it.
+            try:
+                self._process = subprocess.Popen(command, pass_fds=descriptors, process_group=group)
+            except (PermissionError, ProcessLookupError):
+                group = 0
+                self._process = subprocess.Popen(command, pass_fds=descriptors, process_group=group)
+        except OSError:
+            self.control.close()
+            os.close(self._alive)
+            raise
+        finally:
+            theirs.close()
+            os.close(life)
         self.pid = self._process.pid
-        theirs.close()
-        os.close(life)
+        self.group = group or self.pid
 
     def spawn(self, slot: int, tasks: socket.socket, outcomes: socket.socket) -> None:
         """Ask for a child in this slot, which gets these two ends; they are closed here."""
@@ -241,9 +302,9 @@ class ForkServer:
         with contextlib.suppress(OSError):
             self.control.send(marshal.dumps(command))
 
-    def events(self) -> list[Exited | Spawned]:
+    def events(self) -> list[Report]:
         """What the server has reported. Raises EOFError when it is gone."""
-        found: list[Exited | Spawned] = []
+        found: list[Report] = []
         while True:
             try:
                 data = self.control.recv(_COMMAND_MOST)
@@ -256,24 +317,25 @@ class ForkServer:
                     return found
                 raise EOFError("the fork server is gone")
             verb, *fields = marshal.loads(data)
-            if verb == "exited":
-                found.append(Exited(*fields))
-            elif verb == "spawned":
-                found.append(Spawned(*fields))
+            found.append(_REPORTS[verb](*fields))
 
-    def kill(self) -> None:
-        """Kill it and all that came of it: children, and what their tasks have started."""
+    def kill(self, *, alone: bool = False) -> None:
+        """Kill it and all that came of it: children, and what their tasks have started; or it `alone`.
+
+        Its children end with it in any case. What else is in its group may be another server's.
+        """
         if self.pid:
             # It is not reaped yet: neither number can have become another one's.
-            for kill in (os.killpg, os.kill):
-                with contextlib.suppress(ProcessLookupError):
-                    kill(self.pid, signal.SIGKILL)
+            for kill, number in ((os.killpg, 0 if alone else self.group), (os.kill, self.pid)):
+                if number:
+                    with contextlib.suppress(ProcessLookupError):
+                        kill(number, signal.SIGKILL)
 
-    def close(self) -> None:
+    def close(self, *, alone: bool = False) -> None:
         """Kill it, and reap it."""
         if not self.pid:
             return
-        self.kill()
+        self.kill(alone=alone)
         self.control.close()
         os.close(self._alive)
         if self._process is not None:
@@ -282,17 +344,19 @@ class ForkServer:
         else:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
-        self.pid = 0
+        self.pid = self.group = 0
 
 
 def main(arguments: str) -> None:
     """A fork server that was executed rather than forked."""
-    control, life, memory, count, options = json.loads(arguments)
+    control, life, memory, count, fields, modules = json.loads(arguments)
+    options = ChildOptions._make(fields)
     titles.enable()
+    titles.name(f"{options.hostname}:ForkServer")
     django.setup()
     import_default_modules()
+    for name in (*options.include, *modules):
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    Server(
-        socket.socket(fileno=control), life, Slots(count, memory), ChildOptions._make(options).with_logging()
-    ).serve()
+    Server(socket.socket(fileno=control), life, Slots(count, memory), options.with_logging()).serve()

@@ -16,7 +16,10 @@ class ChildHandle:
 
     def __init__(self, slot: int, server: ForkServer, remaining: int | None) -> None:
         self.slot = slot
+        self.server = server
         self.pid = 0
+        #: When its process was there, in monotonic seconds; None for not yet.
+        self.spawned: float | None = None
         self.born = time.monotonic()
         self.ended = 0
         #: How many more tasks it may be given before it is replaced.
@@ -69,6 +72,11 @@ class ChildHandle:
         if self.remaining is not None:
             self.remaining += len(jobs)
         return jobs
+
+    def end(self) -> None:
+        """Let it end once it has read, and done, what it was given."""
+        with contextlib.suppress(OSError):
+            self.tasks.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close the worker's ends."""

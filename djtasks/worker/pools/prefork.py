@@ -6,85 +6,107 @@ the shared slot (what it has in hand) and from what can still be read back out o
 
 import contextlib
 import functools
+import itertools
 import logging
-import math
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Collection, Sequence
+from typing import Self
 
 from djtasks import signals
+from djtasks.commanding import MOST_SLOTS
+from djtasks.exceptions import ImproperlyConfigured
 from djtasks.messages import Again, Outcome, Progress
-from djtasks.worker.pools.base import STUCK_AFTER, Begun, Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.base import Begun, Event, Job, Pool, PoolOptions, Unstarted
 from djtasks.worker.pools.child import RECYCLED, ChildOptions
-from djtasks.worker.pools.forkserver import ForkServer, Spawned
+from djtasks.worker.pools.forkserver import ForkServer, Ready, Refused, Spawned
 from djtasks.worker.pools.handle import ChildHandle
+from djtasks.worker.pools.keeping import in_words, keep, losses
+from djtasks.worker.pools.nursery import Nursery, allow_files
+from djtasks.worker.pools.servers import Servers
 from djtasks.worker.pools.slots import Slots
-from djtasks.worker.pools.softlimit import SOFT_AGAIN
 
 logger = logging.getLogger("djtasks.worker")
 
 #: A child that ends sooner than this without having ended a task is not replaced at once.
 TOO_SOON = 1.0
-#: And a fresh fork server so soon after its start.
-SERVER_TOO_SOON = 5.0
-#: How long a run that is to end has for it, in seconds, before its process is killed.
-END_WITHIN = 0.5
 #: Nothing more is laid behind a run that has already lasted this long.
 LONG_RUN = 0.1
 
 
 class PreforkPool(Pool):
-    """`concurrency` children of one fork server."""
+    """`concurrency` children of one fork server, and those of the one before that still end a task."""
 
     name = "prefork"
-    soft_limits = hard_limits = terminates = True
+    soft_limits = hard_limits = terminates = recycles = resizes = restarts = True
 
     def __init__(self, concurrency: int, options: ChildOptions, prefetch_multiplier: int = 0) -> None:
         super().__init__(concurrency, prefetch_multiplier)
         self.options = options
-        self.slots = Slots(concurrency)
-        self.server = ForkServer(self.slots, options)
+        # A restart has two of each, for a while. What no child has touched takes no memory.
+        self.slots = Slots(2 * max(MOST_SLOTS, concurrency))
+        self.servers = Servers(self.slots, options)
+        #: By slot: those that take jobs.
         self.children: dict[int, ChildHandle] = {}
+        #: By slot: those that take none any more.
+        self.leaving: dict[int, ChildHandle] = {}
         self.events: list[Event] = []
-        self._ready: set[int] = set()
-        self._server_ready = False
-        self._respawn: dict[int, float] = {}
+        self._ready: set[ChildHandle] = set()
+        self.nursery = Nursery(self._spawn, self._read)
         self._closing = self._killed = False
-        self._server_born = -math.inf
-        self._start_server_at: float | None = None
 
-    def fork_server(self) -> None:
-        """Fork the server. Before the worker has threads or connections."""
-        self.server.fork()
+    @classmethod
+    def make(cls, options: PoolOptions) -> Self:
+        child = ChildOptions(
+            options.hostname,
+            options.max_tasks_per_child,
+            options.max_memory_per_child,
+            options.loglevel,
+            options.logfile,
+            options.include,
+        )
+        return cls(options.concurrency, child, options.prefetch_multiplier)
+
+    def prepare(self) -> None:
+        """Fork the server."""
+        try:
+            allow_files(self.concurrency)
+        except ValueError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        self.servers.current.fork()
 
     @property
     def busy(self) -> int:
-        return sum(len(child.jobs) for child in self.children.values()) + len(self.events)
+        held = sum(len(child.jobs) for child in self.children.values()) + len(self.events)
+        return held + sum(len(child.jobs) for child in self.leaving.values()) if self.leaving else held
+
+    @property
+    def at_work(self) -> int:
+        return sum(1 for child in list(self.children.values()) if child.jobs)
 
     @property
     def process_group(self) -> int | None:
-        return self.server.pid or None
+        return self.servers.group or None
 
     def start(self, selector: selectors.BaseSelector) -> None:
         self.selector = selector
-        self._watch_server()
-        for slot in range(self.concurrency):
-            self._spawn(slot)
+        self.servers.watch(selector)
+        self._fill()
 
-    def _watch_server(self) -> None:
-        self.selector.register(self.server.control, selectors.EVENT_READ, self._server_speaks)
-
-    def _server_speaks(self) -> None:
-        self._server_ready = True
-
-    def _spawn(self, slot: int) -> None:
+    def _spawn(self) -> ChildHandle:
         if signals.worker_before_create_process.receivers:
             signals.worker_before_create_process.send(sender=self)
-        child = ChildHandle(slot, self.server, self.options.max_tasks)
+        slot = next(each for each in itertools.count() if each not in self.children and each not in self.leaving)
+        child = ChildHandle(slot, self.servers.current, self.options.max_tasks)
         self.children[slot] = child
-        self.selector.register(child.outcomes.end, selectors.EVENT_READ, functools.partial(self._ready.add, slot))
+        self.selector.register(child.outcomes.end, selectors.EVENT_READ, functools.partial(self._ready.add, child))
+        return child
+
+    def _fill(self) -> None:
+        """Start all that lack."""
+        self.nursery.due = [0.0] * (self.concurrency - len(self.children))
+        self.nursery.tend(time.monotonic())
 
     def room(self) -> int:
         """None while all children have more than three quarters of what they may hold: a claim is to be worth it."""
@@ -117,13 +139,10 @@ class PreforkPool(Pool):
             self.children[slot].give(job)
 
     def collect(self) -> list[Event]:
-        if self._server_ready:
-            self._server_ready = False
-            self._hear_server()
+        while self.servers.speaking:
+            self._hear(self.servers.speaking.pop())
         while self._ready:
-            slot = self._ready.pop()
-            if child := self.children.get(slot):
-                self._read(child)
+            self._read(self._ready.pop())
         events, self.events = self.events, []
         return events
 
@@ -143,6 +162,8 @@ class PreforkPool(Pool):
                         events.append(outcome)
                 elif kind == "progress":
                     events.append(Progress._make(packet[1:]))
+                elif kind == "ready":
+                    self.nursery.unborn.discard(child)
                 elif (job := jobs.pop(packet[1], None)) is not None:
                     events.append(Unstarted(job))
             # The end of the stream is only news to the selector: the server reports the child's end.
@@ -151,166 +172,181 @@ class PreforkPool(Pool):
         if child.unsent:
             child.push()
 
-    def _hear_server(self) -> None:
+    def _hear(self, server: ForkServer) -> None:
+        """What a fork server reports of its children, and of itself."""
         try:
-            reports = self.server.events()
+            reports = server.events()
         except EOFError:
-            self._replace_server()
+            self._gone(server)
             return
         for report in reports:
-            child = self.children.get(report.slot)
-            if child is None:
+            if isinstance(report, Ready):
+                if server is self.servers.coming:
+                    self._switch()
+                continue
+            child = self.children.get(report.slot) or self.leaving.get(report.slot)
+            if child is None or child.server is not server:
                 continue
             if isinstance(report, Spawned):
-                child.pid = report.pid
+                child.pid, child.spawned = report.pid, time.monotonic()
+            elif isinstance(report, Refused):
+                logger.error("A child process could not be forked: %s", report.why)
+                self._bury(child, None)
             elif child.pid == report.pid:
                 self._bury(child, report.code)
 
-    def _bury(self, child: ChildHandle, code: int) -> None:
-        """A child has ended: its outcomes count, what it had not read goes on, what it was at is lost."""
+    def _bury(self, child: ChildHandle, code: int | None, *, replace: bool = True) -> None:
+        """A child has ended: its outcomes count, what it had not read goes on, what it was at is lost.
+
+        `code` is None for one that never was.
+        """
         self._read(child)
         self.events.extend(Unstarted(job) for job in child.take_back())
-        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-        in_hand = self.slots.in_hand(child.slot).claim
-        for claim, job in child.jobs.items():
-            if code < 0 and claim != in_hand:
-                # Read, and not begun: it was killed for another one, at that very moment.
-                self.events.append(Unstarted(job))
-                continue
-            struck = child.struck
-            signum, sent = child.ending.get(claim, (None, None))
-            revoked = None if sent is None else signum
-            self.events.append(Lost(job, how, struck[1] if struck and struck[0] == claim else None, revoked))
+        self.events.extend(losses(child, self.slots, code or 0))
         child.jobs.clear()
         with contextlib.suppress(KeyError):
             self.selector.unregister(child.outcomes.end)
+        self._ready.discard(child)
+        self.nursery.unborn.discard(child)
         child.close()
-        del self.children[child.slot]
+        left = self.leaving.pop(child.slot, None) is not None
+        self.children.pop(child.slot, None)
         if self._closing:
             return
-        if code != RECYCLED:
-            logger.error("Child process pid:%d exited with %s", child.pid, how)
-        if not child.ended and time.monotonic() - child.born < TOO_SOON:
-            self._respawn[child.slot] = time.monotonic() + TOO_SOON
-        else:
-            self._spawn(child.slot)
+        if code is not None and code != RECYCLED and not (left and not code):
+            logger.error("Child process pid:%d exited with %s", child.pid, in_words(code))
+        if replace and not left:
+            now = time.monotonic()
+            hasty = not child.ended and now - child.born < TOO_SOON
+            self.nursery.due.append(now + TOO_SOON if hasty or code is None else now)
+            self.nursery.tend(now)
 
-    def _replace_server(self) -> None:
-        """The fork server was killed, and so were its children."""
-        logger.error("The fork server pid:%d is gone, and its children with it; starting another", self.server.pid)
-        self.selector.unregister(self.server.control)
-        self.server.kill()
-        closing, self._closing = self._closing, True
-        self._respawn.clear()
-        for child in list(self.children.values()):
+    def _gone(self, server: ForkServer) -> None:
+        """A fork server has ended; its children ended before, or end with it."""
+        servers = self.servers
+        lost = [child for child in self._all() if child.server is server]
+        if server is servers.coming:
+            logger.error("The pool does not begin anew: its new fork server ended before it was ready; see its error")
+        elif server is servers.current or lost:
+            more = "; starting another" if server is servers.current else ""
+            logger.error("The fork server pid:%d is gone, and its children with it%s", server.pid, more)
+        server.kill(alone=len(servers.all) > 1)
+        for child in lost:
             # Their end is certain but not instant: what they still say is waited for, up to the end of the stream.
             child.outcomes.end.setblocking(True)
             child.outcomes.end.settimeout(1.0)
             with contextlib.suppress(TimeoutError):
                 self._read(child)
             child.outcomes.end.setblocking(False)
-            self._bury(child, -signal.SIGKILL)
-        self._closing = closing
-        self.server.close()
-        if not closing:
-            # A fresh one that has ended so soon would do so again.
-            self._start_server_at = max(time.monotonic(), self._server_born + SERVER_TOO_SOON)
+            self._bury(child, -signal.SIGKILL, replace=False)
+        if server is servers.current:
+            self.nursery.due.clear()
+        servers.reap(server)
+        if self._closing:
+            servers.start_at = None
 
     def _start_server(self) -> None:
-        self._start_server_at = None
-        self._server_born = time.monotonic()
-        self.server.execute()
-        self._watch_server()
-        for slot in range(self.concurrency):
-            self._spawn(slot)
+        try:
+            self.servers.start()
+        except OSError as error:
+            logger.error("No fork server could be started: %s", error)
+            return
+        self._fill()
+
+    # -- another size, another server -----------------------------------------------------------------------------
+
+    def grow(self, n: int) -> None:
+        """Raises ValueError where this process may not open so many files, or ends."""
+        if self._closing:
+            raise ValueError("the worker stops: its pool cannot grow any more")
+        allow_files(self.concurrency + n + len(self.leaving))
+        self.concurrency += n
+        if self.servers.current.pid:
+            self.nursery.due.extend([0.0] * n)
+            self.nursery.tend(time.monotonic())
+
+    def shrink(self, n: int) -> int:
+        n = min(n, self.concurrency - 1)
+        # First those that are not there, then those with the highest slots.
+        done = min(n, self.concurrency - len(self.children))
+        del self.nursery.due[:done]
+        for child in sorted(self.children.values(), key=lambda each: -each.slot):
+            if done < n and not child.jobs:
+                self._leave(child)
+                done += 1
+        self.concurrency -= done
+        return done
+
+    def _leave(self, child: ChildHandle) -> None:
+        """Let it end what it has begun, and then itself."""
+        self.events.extend(Unstarted(job) for job in child.take_back())
+        self.leaving[child.slot] = self.children.pop(child.slot)
+        child.end()
+
+    def restart(self, modules: Sequence[str] = ()) -> None:
+        if self._closing:
+            raise ValueError("the worker stops: its pool cannot begin anew")
+        if self.servers.coming is not None:
+            raise ValueError("the pool is about to begin anew already")
+        if 2 * self.concurrency + len(self.leaving) > self.slots.count:
+            raise ValueError(f"{len(self.leaving)} processes of earlier restarts still end their tasks; wait for them")
+        allow_files(2 * self.concurrency + len(self.leaving))
+        self.servers.call(modules)
+
+    def _switch(self) -> None:
+        """The new server is ready: from now on its children are given the jobs."""
+        self.servers.switch()
+        for child in list(self.children.values()):
+            self._leave(child)
+        still = sum(1 for child in self.leaving.values() if child.jobs)
+        logger.info("The pool begins anew: fork server pid:%d; %d tasks still run", self.servers.current.pid, still)
+        self._fill()
+
+    # -- now and then ---------------------------------------------------------------------------------------------
 
     def tend(self, now: float) -> float | None:
         """Replace what has died, keep limits, take back what lies behind a long run."""
         wanted: list[float] = []
-        if self._start_server_at is not None:
-            if now >= self._start_server_at:
+        servers = self.servers
+        if (start_at := servers.start_at) is not None:
+            if now >= start_at:
                 self._start_server()
             else:
-                wanted.append(self._start_server_at)
-        for slot, due in list(self._respawn.items()):
-            if now >= due:
-                del self._respawn[slot]
-                self._spawn(slot)
-            else:
-                wanted.append(due)
+                wanted.append(start_at)
+        if servers.coming is not None:
+            wanted.append(servers.late(now))
+        if self.nursery.due or self.nursery.unborn:
+            wanted.append(self.nursery.tend(now))
         for child in self.children.values():
             if child.jobs:
-                wanted.append(self._tend_child(child, now))
+                wanted.append(keep(child, self.slots, now, self.events))
+        for child in self.leaving.values():
+            if child.jobs:
+                wanted.append(keep(child, self.slots, now, self.events))
         return min(wanted, default=None)
 
-    def _tend_child(self, child: ChildHandle, now: float) -> float:
-        """Keep the limits of the running job; take back what has lain behind it for too long."""
-        if child.unsent:
-            child.push()
-        claim, since = self.slots.in_hand(child.slot)
-        job = child.jobs.get(claim)
-        if job is None:
-            return now + 0.1
-        ran = now - since
-        wanted = [since + STUCK_AFTER if ran < STUCK_AFTER else now + STUCK_AFTER]
-        if len(child.jobs) > 1 and ran >= STUCK_AFTER:
-            self.events.extend(Unstarted(each) for each in child.take_back())
-        if claim in child.ending:
-            wanted.append(self._end_run(child, claim, now))
-        if job.hard is not None:
-            if ran >= job.hard and child.pid:
-                child.struck = (claim, job.hard)
-                self.server.tell("strike", child.slot, child.pid, claim)
-            wanted.append(since + job.hard if ran < job.hard else now + 0.1)
-        if job.soft is not None and self.slots.heard_soft(child.slot) != claim:
-            if ran >= job.soft and child.pid:
-                self._tell_soft(child, job, job.soft)
-            wanted.append(since + job.soft if ran < job.soft else now + SOFT_AGAIN)
-        if len(child.jobs) > 1:
-            wanted.extend(now + limit for each in child.jobs.values() for limit in (each.soft, each.hard) if limit)
-        return min(wanted)
-
-    def _end_run(self, child: ChildHandle, claim: int, now: float) -> float:
-        """Signal the run, and kill its process when that has not helped; when to look again."""
-        signum, sent = child.ending[claim]
-        if sent is None:
-            if not child.pid:
-                return now + 0.02
-            sent = now
-            child.ending[claim] = signum, sent
-            self.server.tell("strike", child.slot, child.pid, claim, signum)
-        elif now >= sent + END_WITHIN:
-            self.server.tell("strike", child.slot, child.pid, claim, int(signal.SIGKILL))
-            return now + 0.1
-        return sent + END_WITHIN
-
-    def _tell_soft(self, child: ChildHandle, job: Job, limit: float) -> None:
-        """Have the limit raised in the child; it is asked again until it does, and logged once."""
-        message = job.message
-        self.server.tell("soft", child.slot, child.pid, message.claim, limit)
-        if child.soft_told != message.claim:
-            child.soft_told = message.claim
-            logger.warning("Soft time limit (%ss) exceeded for %s[%s]", limit, message.name, message.id)
+    def _all(self) -> list[ChildHandle]:
+        return [*list(self.children.values()), *list(self.leaving.values())]
 
     def running(self) -> list[int]:
-        found = [self.slots.in_hand(child.slot).claim for child in self.children.values()]
-        return [claim for claim, child in zip(found, self.children.values(), strict=True) if claim in child.jobs]
+        found = [(self.slots.in_hand(child.slot).claim, child) for child in self._all()]
+        return [claim for claim, child in found if claim in child.jobs]
 
     def begun(self) -> dict[int, Begun]:
-        found = [(self.slots.in_hand(child.slot), child) for child in list(self.children.values())]
+        found = [(self.slots.in_hand(child.slot), child) for child in self._all()]
         return {
             in_hand.claim: Begun(in_hand.since, child.pid) for in_hand, child in found if in_hand.claim in child.jobs
         }
 
     def processes(self) -> list[int]:
-        return [child.pid for child in self.children.values() if child.pid]
+        return [child.pid for child in self._all() if child.pid]
 
     def withdraw(self) -> list[Job]:
-        return [job for child in self.children.values() for job in child.take_back()]
+        return [job for child in self._all() for job in child.take_back()]
 
     def recall(self, claims: Collection[int]) -> list[Job]:
         found: list[Job] = []
-        for child in self.children.values():
+        for child in self._all():
             if not child.jobs.keys().isdisjoint(claims):
                 for job in child.take_back():
                     if job.message.claim in claims:
@@ -320,7 +356,7 @@ class PreforkPool(Pool):
         return found
 
     def terminate(self, claim: int, signum: int) -> bool:
-        for child in self.children.values():
+        for child in self._all():
             if claim in child.jobs:
                 child.ending.setdefault(claim, (signum, None))
                 return True
@@ -328,29 +364,25 @@ class PreforkPool(Pool):
 
     def close(self) -> None:
         self._closing = True
-        self._start_server_at = None
-        self._respawn.clear()
-        for child in self.children.values():
-            with contextlib.suppress(OSError):
-                child.tasks.shutdown(socket.SHUT_WR)
+        self.servers.forget_coming()
+        self.nursery.due.clear()
+        for child in self._all():
+            child.end()
 
     def join(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while self.children and (left := deadline - time.monotonic()) > 0:
+        while (self.children or self.leaving) and (left := deadline - time.monotonic()) > 0:
             for key, _ in self.selector.select(left):
                 key.data()
-            if self._server_ready:
-                self._server_ready = False
-                self._hear_server()
+            while self.servers.speaking:
+                self._hear(self.servers.speaking.pop())
 
     def kill(self) -> None:
         self._closing = True
         if self._killed:
             return
         self._killed = True
-        self._start_server_at = None
-        with contextlib.suppress(KeyError, ValueError, AttributeError):
-            self.selector.unregister(self.server.control)
-        self.server.close()
-        for child in list(self.children.values()):
+        self.nursery.due.clear()
+        self.servers.close()
+        for child in self._all():
             self._bury(child, -signal.SIGKILL)

@@ -15,7 +15,7 @@ from typing import Any
 from djtasks import aio, tracer
 from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.worker.pools.base import Job
-from djtasks.worker.pools.softlimit import commits
+from djtasks.worker.pools.softlimit import commits, soft_limit
 
 # It keeps the GIL from first to last.
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -26,7 +26,7 @@ def _strike_of(limit: float) -> type[SoftTimeLimitExceeded]:
 
     class Strike(SoftTimeLimitExceeded):
         def __new__(cls, *_: Any) -> Any:
-            return SoftTimeLimitExceeded(limit)
+            return soft_limit(limit)
 
     return Strike
 
@@ -41,6 +41,8 @@ class Seat:
         self.since = 0.0
         #: Its job was given up: the thread ends when the job does.
         self.abandoned = False
+        #: Its thread has ended.
+        self.left = False
         self._ident = 0
         self._window: dict[str, Any] = {}
         self._struck = False

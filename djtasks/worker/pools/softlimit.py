@@ -1,11 +1,13 @@
 """Where a soft time limit may strike: in the code of a task, and not while it commits."""
 
 from types import FrameType
+from typing import Any
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from djtasks import tracer
+from djtasks.exceptions import SoftTimeLimitExceeded
 
 #: How long until a limit that could not strike is tried again, in seconds.
 SOFT_AGAIN = 0.05
@@ -18,6 +20,22 @@ _COMMITTING = frozenset(
         BaseDatabaseWrapper.run_and_clear_commit_hooks.__code__,
     }
 )
+
+
+class _Soft(SoftTimeLimitExceeded, SystemExit):
+    """SoftTimeLimitExceeded, for psycopg one of those at which it cancels its query and keeps its connection."""
+
+    def __reduce__(self) -> Any:
+        return SoftTimeLimitExceeded, self.args
+
+
+_Soft.__name__ = _Soft.__qualname__ = SoftTimeLimitExceeded.__name__
+_Soft.__module__ = SoftTimeLimitExceeded.__module__
+
+
+def soft_limit(limit: float) -> SoftTimeLimitExceeded:
+    """What is raised in a run that is over its soft limit of so many seconds."""
+    return _Soft(limit)
 
 
 def may_strike(frame: FrameType | None) -> bool:

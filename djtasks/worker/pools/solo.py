@@ -9,14 +9,14 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from types import FrameType
+from typing import Self
 
 from djtasks import aio, signals, tracer
-from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Progress
 from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections, clean_up
-from djtasks.worker.pools.base import Begun, Event, Job, Lost, Pool, Unstarted
-from djtasks.worker.pools.softlimit import SOFT_AGAIN, may_strike
+from djtasks.worker.pools.base import Begun, Event, Job, Lost, Pool, PoolOptions, Unstarted
+from djtasks.worker.pools.softlimit import SOFT_AGAIN, may_strike, soft_limit
 
 logger = logging.getLogger("djtasks.worker")
 
@@ -25,7 +25,8 @@ class SoloPool(Pool):
     """Runs a job when its events are asked for. Keeps soft limits by SIGALRM; hard ones it cannot."""
 
     name = "solo"
-    soft_limits = True
+    soft_limits = runs_here = True
+    most = usual = 1
 
     def __init__(self, hostname: str, prefetch_multiplier: int = 0) -> None:
         super().__init__(1, prefetch_multiplier)
@@ -36,6 +37,10 @@ class SoloPool(Pool):
         #: When that began, in monotonic seconds.
         self._since = 0.0
         self._soft: float | None = None
+
+    @classmethod
+    def make(cls, options: PoolOptions) -> Self:
+        return cls(options.hostname, options.prefetch_multiplier)
 
     @property
     def busy(self) -> int:
@@ -56,7 +61,7 @@ class SoloPool(Pool):
             self._soft = limit = None
         if limit is not None and may_strike(frame):
             self._soft = None
-            raise SoftTimeLimitExceeded(limit)
+            raise soft_limit(limit)
         if limit is not None:
             signal.setitimer(signal.ITIMER_REAL, SOFT_AGAIN)
 

@@ -14,6 +14,7 @@ import selectors
 import threading
 import time
 from collections.abc import Collection, Sequence
+from typing import Self
 
 from django.db import connections
 
@@ -22,7 +23,7 @@ from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Outcome, Progress
 from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections, clean_up
-from djtasks.worker.pools.base import STUCK_AFTER, Begun, Event, Job, Lost, Pool, Unstarted
+from djtasks.worker.pools.base import STUCK_AFTER, Begun, Event, Job, Lost, Pool, PoolOptions, Unstarted
 from djtasks.worker.pools.seats import Seat
 from djtasks.worker.pools.softlimit import SOFT_AGAIN
 
@@ -33,7 +34,7 @@ class ThreadsPool(Pool):
     """`concurrency` threads that take jobs from one queue."""
 
     name = "threads"
-    soft_limits = hard_limits = True
+    soft_limits = hard_limits = resizes = True
 
     def __init__(self, concurrency: int, hostname: str, prefetch_multiplier: int = 0) -> None:
         super().__init__(concurrency, prefetch_multiplier)
@@ -51,6 +52,10 @@ class ThreadsPool(Pool):
         for end in (self._wake, self._waker):
             os.set_blocking(end, False)
 
+    @classmethod
+    def make(cls, options: PoolOptions) -> Self:
+        return cls(options.concurrency, options.hostname, options.prefetch_multiplier)
+
     @property
     def busy(self) -> int:
         return len(self.jobs)
@@ -64,8 +69,8 @@ class ThreadsPool(Pool):
         seat = Seat()
         name = f"ThreadPoolWorker-{next(self._numbers)}"
         seat.thread = threading.Thread(target=self._work, args=[seat], name=name, daemon=True)
-        self._seats.append(seat)
         seat.thread.start()
+        self._seats.append(seat)
 
     def _drain_wake(self) -> None:
         try:
@@ -88,6 +93,7 @@ class ThreadsPool(Pool):
                 self._run(seat, job)
         finally:
             connections.close_all()
+            seat.left = True
 
     def _run(self, seat: Seat, job: Job) -> None:
         if stale(job.asked):
@@ -190,6 +196,24 @@ class ThreadsPool(Pool):
         self._events.put(Lost(job, "its thread was given up", limit))
         self._take_seat()
 
+    def grow(self, n: int) -> None:
+        self._forget_left()
+        for _ in range(n):
+            self._take_seat()
+            self.concurrency += 1
+
+    def shrink(self, n: int) -> int:
+        """Whichever threads come first end: all of them are alike."""
+        self._forget_left()
+        n = min(n, self.concurrency - 1, max(0, self.concurrency - len(self.jobs)))
+        self.concurrency -= n
+        for _ in range(n):
+            self._waiting.put(None)
+        return n
+
+    def _forget_left(self) -> None:
+        self._seats = [seat for seat in self._seats if not seat.left]
+
     def running(self) -> list[int]:
         return [job.message.claim for seat in self._seats if (job := seat.job) is not None]
 
@@ -214,12 +238,18 @@ class ThreadsPool(Pool):
         return untaken
 
     def _untaken(self) -> list[Job]:
-        """Take everything that no thread has taken out of their queue."""
+        """Take every job that no thread has taken out of their queue."""
         found: list[Job] = []
+        ends = 0
         with contextlib.suppress(queue.Empty):
             while True:
                 if (job := self._waiting.get_nowait()) is not None:
                     found.append(job)
+                else:
+                    ends += 1
+        for _ in range(ends):
+            # So many threads are still to end.
+            self._waiting.put(None)
         return found
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """`manage.py demo`: the whole trip, from the form to the census, with a real site, a real worker and a real beat."""
 
+import math
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -9,8 +11,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.urls import reverse
 
 from djtasks import schedule
 from djtasks.models import PeriodicTask
@@ -31,6 +35,12 @@ CHAOS_AFTER = 0.2
 #: What beat sends, and what it takes the census of.
 PERIODIC = "census of the demo"
 SMALL = Path(__file__).resolve().parents[2]
+#: Who may look at the live monitor while the demo is kept; and about how long the census then takes, to be watched.
+VISITOR = "demo"
+WATCHED_SECONDS = 25.0
+LONGEST_PAUSE = 0.2
+#: How often a small census is taken then.
+KEPT_EVERY = 5
 
 
 class Command(BaseCommand):
@@ -41,11 +51,15 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dir", default="", help="the folder to scan (default: the installed Django)")
         parser.add_argument("--chaos", action="store_true", help="kill the worker mid-way and start another")
+        parser.add_argument(
+            "--keep", action="store_true", help="leave everything running until Ctrl-C, with a link to watch it live"
+        )
         parser.add_argument("--deadline", type=float, default=110, help="give up after so many seconds")
 
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        trip = Trip(self, Path(options["dir"] or default_folder()).expanduser().resolve(), options["chaos"])
+        folder = Path(options["dir"] or default_folder()).expanduser().resolve()
+        trip = Trip(self, folder, options["chaos"], options["keep"])
         trip.deadline = time.monotonic() + options["deadline"]
         try:
             trip.run()
@@ -59,10 +73,11 @@ class Trip:
 
     deadline: float
 
-    def __init__(self, command: BaseCommand, folder: Path, chaos: bool) -> None:
+    def __init__(self, command: BaseCommand, folder: Path, chaos: bool, keep: bool = False) -> None:
         self.command = command
         self.folder = folder
         self.chaos = chaos
+        self.keep = keep
         self.files = {printable(path) for path in find_files(folder)}
         self.bar = Bar(command, len(self.files))
 
@@ -73,11 +88,15 @@ class Trip:
         self.say("Preparing the database …")
         call_command("migrate", verbosity=0, interactive=False)
         with Processes(self.environment()) as processes:
-            site = processes.start("site", "runserver", "--noreload", "127.0.0.1:0")
+            # Without --insecure a site that is not being debugged serves no files of its own.
+            site = processes.start("site", "runserver", "--noreload", "--insecure", "127.0.0.1:0")
             worker = self.start_worker(processes)
             beat = processes.start("beat", "runbeat", "-q")
             self.say(f"Started beat {beat.pid}")
-            browser = Browser(self.address_of(site))
+            address = self.address_of(site)
+            if self.keep:
+                self.invite(address)
+            browser = Browser(address)
             self.say(f"Sending the form: {len(self.files):,} Python files in {self.folder}")
             scan = self.send_form(browser)
             if self.chaos:
@@ -92,9 +111,42 @@ class Trip:
             if "The census" not in browser.get(scan.get_absolute_url()):
                 raise CommandError("The site does not show the census.")
             censuses = self.again_and_again(worker, beat)
+            self.tell(scan, censuses)
+            if self.keep:
+                self.stay(address, site, worker, beat)
+
+    def tell(self, scan: Scan, censuses: list[str]) -> None:
+        """Print what was found. Raises CommandError unless all of it was."""
         self.judge(scan)
         for line in censuses:
             self.say(line)
+
+    def invite(self, address: str) -> None:
+        """Say where the work can be watched, and by whom: a user of the demo's own, with a new password each time."""
+        visitor, _ = User.objects.get_or_create(username=VISITOR)
+        visitor.is_staff = visitor.is_superuser = True
+        password = secrets.token_urlsafe(9)
+        visitor.set_password(password)
+        visitor.save()
+        self.say(f"Watch it live: {address.rstrip('/')}{reverse('djtasks_monitor:overview')}")
+        self.say(f"  (name {VISITOR}, password {password})")
+
+    def stay(self, address: str, *processes: Process) -> None:
+        """Take a small census again and again until somebody has seen enough."""
+        self.deadline = math.inf
+        made = PeriodicTask.from_schedule(
+            schedule(KEPT_EVERY), name=PERIODIC, task=take_census.name, args=[str(SMALL)], description="The demo's own."
+        )
+        made.save()
+        self.say(f"Everything stays as it is until Ctrl-C, and a small census is taken every {KEPT_EVERY} s: {address}")
+        try:
+            while True:
+                self.pause(*processes)
+        except KeyboardInterrupt:
+            self.say("\nEnough seen.")
+        finally:
+            made.delete()
+            User.objects.filter(username=VISITOR).delete()
 
     def again_and_again(self, *processes: Process) -> list[str]:
         """Schedule a small census every second, wait until two of them are complete, and end it; a line for each."""
@@ -121,6 +173,8 @@ class Trip:
         """What the processes' environment has beside this one's."""
         slow = self.chaos and len(self.files) < ENOUGH_FOR_CHAOS
         pause = CHILDREN * CHAOS_SECONDS / len(self.files) if slow else 0
+        if self.keep:
+            pause = max(pause, min(LONGEST_PAUSE, CHILDREN * WATCHED_SECONDS / len(self.files)))
         return {"DEBUG": "0", "CENSUS_PAUSE": str(pause)}
 
     def start_worker(self, processes: Processes) -> Process:
