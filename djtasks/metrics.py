@@ -128,8 +128,21 @@ def _of_workers(conn: Connection) -> Iterator[Family]:
     yield counter("djtasks_worker_outcomes", ENDED, ("worker", "state"), ended)
     yield gauge("flower_worker_online", "1 for a worker whose heart beats.", label, online)
     yield gauge("flower_worker_number_of_currently_executing_tasks", "Tasks that run there.", label, running)
+    # Which tasks these are, only the worker itself knows.
+    taken = {(*name, ""): number for name, number in prefetched.items()}
+    yield gauge("flower_worker_prefetched_tasks", "Tasks taken, and not begun.", ("worker", "task"), taken)
+    told = {(name, _EVENTS[state], ""): number for (name, state), number in ended.items() if state in _EVENTS}
+    yield counter("flower_events", "How tasks ended, as flower counts it.", ("worker", "type", "task"), told)
 
 
+#: What Flower calls the end of a task in this state.
+_EVENTS: Final = {
+    "SUCCESS": "task-succeeded",
+    "FAILURE": "task-failed",
+    "RETRY": "task-retried",
+    "REVOKED": "task-revoked",
+    "REJECTED": "task-rejected",
+}
 ENDED: Final = "Ended tasks by state, and what was refused, released, lost and rescued, since the worker's start."
 
 

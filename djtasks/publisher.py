@@ -116,8 +116,7 @@ def all_or_none(mode: str | None, using: str | None) -> AbstractContextManager[A
 def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, task: Any = None) -> Message:
     """The message of a call. Receivers of `before_task_publish` may change `options`, where it is a dict.
 
-    Raises TypeError and ValueError for options that do not fit, QueueNotFound, EncodeError, PayloadTooLarge,
-    ImproperlyConfigured.
+    Raises TypeError, ValueError, QueueNotFound, EncodeError, PayloadTooLarge and ImproperlyConfigured.
     """
     frame = running()
     if options:
@@ -134,12 +133,10 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
     if (task is not None and keys.keyed(task)) or (options and not keys.OPTIONS.isdisjoint(options)):
         own_keys = keys.of_call(name, args, kwargs, options, task)
     elif not options and (task is None or (task.expires is None and task.time_limit is None and not task.sensitive)):
-        task_id, said = new_task_id(), calls.lineage(frame)
-        content_type, encoding, body = pack_call(name, args, kwargs, serializer, compression, task_id, said)
-        message = Message(task_id, name, queue, body, content_type, encoding, priority, None, None, None, None, 0, said)
-        if frame is not None:
-            message = message._replace(root_id=_root(options, frame), parent_id=_parent(options, frame))
-        return message
+        message = _plain(name, queue, priority, args, kwargs, serializer, compression, frame)
+        if frame is None:
+            return message
+        return message._replace(root_id=_root(options, frame), parent_id=_parent(options, frame))
     countdown, eta = calls.start(get("countdown"), get("eta"))
     expires = get("expires")
     expires_in, expires_at = calls.expiry(task.expires if expires is None and task is not None else expires, name)
@@ -165,6 +162,22 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Op
         own_keys.limit,
         *_place(options, frame),
     )
+
+
+def _plain(
+    name: str,
+    queue: str,
+    priority: int,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    serializer: str | None,
+    compression: str | None,
+    frame: Frame | None,
+) -> Message:
+    """The message of a call that says nothing but its arguments."""
+    task_id, said = new_task_id(), calls.lineage(frame)
+    content_type, encoding, body = pack_call(name, args, kwargs, serializer, compression, task_id, said)
+    return Message(task_id, name, queue, body, content_type, encoding, priority, None, None, None, None, 0, said)
 
 
 def _place(

@@ -31,6 +31,11 @@ PARTS = {
     "D": 10,
     "I": 20,
     "AD": 10,
+    "W": 27,
+    "H": 11,
+    "E": 17,
+    "M": 12,
+    "CF": 198,
     # Finer points, and what Celery does not have.
     "F": 16,
     "N": 16,

@@ -11,10 +11,10 @@ from typing import Any
 import djtasks
 from djtasks.beat.service import Beat, BeatOptions
 from djtasks.cli import daemon, foreign, user_options
-from djtasks.cli.apps import find_app
 from djtasks.conf import settings
 from djtasks.db.connections import borrow
 from djtasks.exceptions import ImproperlyConfigured
+from djtasks.finding import find_app
 from djtasks.log import level_of, setup_logging
 from djtasks.registry import import_default_modules
 from djtasks.worker.banner import say

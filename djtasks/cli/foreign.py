@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from djtasks.cli.apps import find_app
+from djtasks.finding import find_app
 
 #: The flags, what stands behind them, and why they are not needed; by their name in the namespace.
 Options = Mapping[str, tuple[tuple[str, ...], str | None, str]]

@@ -112,6 +112,7 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
         loglevel=loglevel,
         logfile=file_name(given["logfile"], node) if given.get("logfile") else None,
         include=tuple(given.get("include") or ()),
+        app=given.get("app") or "",
         user=user_options.chosen(given, "worker"),
         purge=bool(given.get("purge")),
         beat=bool(given.get("beat")),

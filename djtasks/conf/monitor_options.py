@@ -1,5 +1,7 @@
 """The settings of the live monitor."""
 
+# ruff: noqa: RUF009 -- option() is dataclasses.field() with its metadata put together
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,9 @@ class MonitorSettings(OperationsSettings):
         2.0, number(0.05, 300), "Seconds that a search of the monitor may take in the database before it is given up."
     )
     MONITOR_API: bool = option(
-        False, FLAG, "Whether the monitor's API answers: to those who are logged in as staff, and to MONITOR_API_TOKENS."
+        False,
+        FLAG,
+        "Whether the monitor's API answers: to those who are logged in as staff, and to MONITOR_API_TOKENS.",
     )
     MONITOR_API_TOKENS: Any = option(
         {},

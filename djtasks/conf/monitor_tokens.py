@@ -24,7 +24,9 @@ PERMISSIONS: Final = (
 )
 #: The fewest characters of a token.
 SHORTEST: Final = 20
-_WANTS: Final = "a dict of names to dicts with token or token_sha256, and permissions; or a function, or its dotted path"
+_WANTS: Final = (
+    "a dict of names to dicts with token or token_sha256, and permissions; or a function, or its dotted path"
+)
 _DOTTED = re.compile(r"[^\W\d]\w*(?:[.:][^\W\d]\w*)+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

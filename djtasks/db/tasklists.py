@@ -155,7 +155,9 @@ def listed(
     tried = [key for key in _CONDITIONS if key in wanted]
     plain = not tried
     window = size + 1 if plain else TEXT_WINDOW if any(key in wanted for key in _TEXTS) else WINDOW
-    params = {**wanted, "after": after, "window": window, "limit": size + 1, "border": FIRST_OTHER}
+    reasons = [wanted["reason"]] if "reason" in wanted else list(REASONS)
+    bounds = {"window": window, "limit": size + 1, "border": FIRST_OTHER}
+    params = {**wanted, **bounds, "after": after, "reasons": reasons}
     if not arms:
         return Listed([], None, False)
     statement: LiteralString = " UNION ALL ".join(
@@ -169,7 +171,7 @@ def _may_have(arm: _Arm, wanted: Mapping[str, Any], after: UUID | None) -> bool:
     place = 0 if arm.table == "djtasks_message" else 1
     if any(key in wanted and conditions[place] is None for key, conditions in _CONDITIONS.items()):
         return False
-    if "root_id" in wanted or "low" in wanted or "high" in wanted:
+    if _source(arm, wanted) is not None or "low" in wanted or "high" in wanted:
         # One stretch for all ids; a time is only in those that begin with one.
         return not arm.other
     return arm.other or after is None or after < FIRST_OTHER
@@ -180,6 +182,40 @@ _WORKFLOW: LiteralString = (
     "(SELECT * FROM TABLE WHERE root_id >= %(root_id)s AND root_id <= %(root_id)s ORDER BY root_id LIMIT 10000)"
     " AS workflow"
 )
+#: What workers hold lies at the front of each queue, however much has been called since.
+_FRONTS: LiteralString = """(
+    WITH RECURSIVE lanes AS (
+        (SELECT lane FROM djtasks_message WHERE lane IS NOT NULL ORDER BY lane LIMIT 1)
+        UNION ALL
+        SELECT (SELECT m.lane FROM djtasks_message AS m WHERE m.lane > lanes.lane ORDER BY m.lane LIMIT 1)
+        FROM lanes WHERE lanes.lane IS NOT NULL
+    )
+    SELECT front.* FROM (SELECT lane FROM lanes WHERE lane IS NOT NULL LIMIT 300) AS known
+    CROSS JOIN LATERAL (
+        SELECT * FROM djtasks_message AS m WHERE m.lane = known.lane
+        ORDER BY m.priority DESC, m.position LIMIT 500
+    ) AS front
+    WHERE front.owner IS NOT NULL
+) AS fronts"""
+#: Of what is parked, for each reason those that come first.
+_PARKED: LiteralString = """(
+    SELECT first.* FROM unnest(%(reasons)s::text[]) AS r (reason)
+    CROSS JOIN LATERAL (
+        SELECT * FROM djtasks_message AS m WHERE m.lane IS NULL AND m.reason = r.reason ORDER BY m.eta LIMIT 5000
+    ) AS first
+) AS parked"""
+REASONS = ("eta", "name", "limit", "rate")
+
+
+def _source(arm: _Arm, wanted: Mapping[str, Any]) -> LiteralString | None:
+    """Where the rows come from, if an index has them together; None for the table."""
+    if "root_id" in wanted:
+        return _WORKFLOW.replace("TABLE", arm.table)
+    if arm.table == "djtasks_message" and "running" in wanted:
+        return _FRONTS
+    if arm.table == "djtasks_message" and ("parked" in wanted or "reason" in wanted):
+        return _PARKED
+    return None
 
 
 def _statement(
@@ -191,21 +227,22 @@ def _statement(
     fits: LiteralString = " AND ".join(conditions) or "true"
     order: LiteralString = "id" if oldest_first else "id DESC"
     ranges: list[LiteralString] = []
-    if after is not None and (arm.other == (after >= FIRST_OTHER) or "root_id" in wanted):
+    source = _source(arm, wanted)
+    if after is not None and (arm.other == (after >= FIRST_OTHER) or source is not None):
         ranges.append("id > %(after)s" if oldest_first else "id < %(after)s")
     if "low" in wanted:
         ranges.append("id >= %(low)s")
     if "high" in wanted:
         ranges.append("id < %(high)s")
-    source: LiteralString = arm.table
-    if "root_id" in wanted:
-        source = _WORKFLOW.replace("TABLE", arm.table)
-    else:
+    if source is None:
         ranges.append("id >= %(border)s" if arm.other else "id < %(border)s")
+    if side and "state" in wanted and wanted["state"] not in READY_STATES:
+        # Whoever says something else has not ended: the index of those is short.
+        ranges.append("done IS NULL")
     return (
         "(SELECT " + _PLACES[place] + " AS arm, near.*, " + fits + " AS fits FROM ("
         "SELECT ordered.*, row_number() OVER () AS nth FROM ("
-        "SELECT " + arm.columns + " FROM " + source + " WHERE " + (" AND ".join(ranges) or "true")
+        "SELECT " + arm.columns + " FROM " + (source or arm.table) + " WHERE " + (" AND ".join(ranges) or "true")
         + " ORDER BY " + order + " LIMIT %(window)s) AS ordered) AS near"
         " WHERE " + fits + " OR nth = %(window)s LIMIT %(limit)s)"
     )  # fmt: skip

@@ -218,14 +218,28 @@ class Claimer:
         self.idle = self.drained = self._full = False
         return self.state.reincarnate(new_incarnation())
 
-    def _reclaim(self, conn: psycopg.Connection) -> None:
-        """Give back what a claim took whose answer never came."""
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a claim was sent whose answer is lost: it may have taken something."""
+        return self._losses == UNHEARD and not self.in_flight
+
+    def retreat(self, conn: psycopg.Connection, losses: int) -> None:
+        """Before the end: give back, and tell others of, what a claim took whose answer is lost. Raises Disowned."""
+        if losses == self._losses:
+            return
+        if self.state.registered == self.state.incarnation and (count := self._reclaim(conn)):
+            self.ring_another(conn, count)
+        self._losses = losses
+
+    def _reclaim(self, conn: psycopg.Connection) -> int:
+        """Give back what a claim took whose answer never came; returns how many those are."""
         with conn.transaction():
             if not claims.lock_worker(conn, self.state.incarnation):
                 raise Disowned
             released = claims.reclaim(conn, self.state.incarnation, self.state.held)
         if released:
             logger.warning("Released %d tasks of a claim whose answer was lost", len(released))
+        return len(released)
 
     @property
     def looks_ahead(self) -> bool:

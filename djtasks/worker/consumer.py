@@ -104,7 +104,10 @@ class Consumer:
     @property
     def unfinished(self) -> bool:
         """Whether there is a reason to go on."""
-        in_hand = self.pool.busy or self.completer.pending or self.claimer.in_flight or self.revoker.suspects
+        claimer = self.claimer
+        in_hand = (
+            self.pool.busy or self.completer.pending or claimer.in_flight or claimer.in_doubt or self.revoker.suspects
+        )
         return bool(self.accepting or in_hand) or time.monotonic() < self.stays_until
 
     def turn(self) -> None:
@@ -119,7 +122,17 @@ class Consumer:
         self.look_around()
         if room := self.room():
             self.take_more(room)
+        elif not self.accepting and self.claimer.in_doubt:
+            # What it took is nobody's else: it would end with this worker.
+            self.database.attempt(self.retreat)
         self.wait()
+
+    def retreat(self, conn: psycopg.Connection) -> None:
+        """Give back what may have been taken, and is not in hand."""
+        try:
+            self.claimer.retreat(conn, self.database.losses)
+        except Disowned:
+            self.reincarnate()
 
     def flush(self) -> None:
         """Write what has ended: plain outcomes without waiting for the answer."""
@@ -198,6 +211,8 @@ class Consumer:
             wanted.append(max(self.revoker.look_at, self.database.retry_at))
         if tend_at is not None:
             wanted.append(tend_at)
+        if not self.accepting and self.claimer.in_doubt:
+            wanted.append(self.database.retry_at)
         if (due := self.completer.deadline()) is not None:
             wanted.append(max(due if self.pool.busy else now, self.database.retry_at))
         if self.accepting and not self.stalled and not self.claimer.in_flight and self.pool.room():

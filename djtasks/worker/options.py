@@ -36,6 +36,8 @@ class WorkerOptions(NamedTuple):
     logfile: str | None = None
     #: Modules to import, beside INCLUDE.
     include: tuple[str, ...] = ()
+    #: What `-A` named, if anything.
+    app: str = ""
     purge: bool = False
     #: Send periodic tasks, too.
     beat: bool = False
@@ -147,6 +149,7 @@ class WorkerOptions(NamedTuple):
             self.loglevel,
             self.logfile,
             self.include,
+            self.app,
         )
         return pool_class(self.pool).make(given)
 

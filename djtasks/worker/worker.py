@@ -305,11 +305,18 @@ class Worker:
         database = self.consumer.database
         if self.state.registered == self.state.incarnation and not self.state.held:
             with suppress(Unworkable):
-                database.attempt(lambda conn: workers.remove(conn, self.state.incarnation))
+                database.attempt(self._leave)
         database.close()
         self.consumer.hooks.stop(CHILDREN_END)
         if signals.worker_shutdown.receivers:
             signals.worker_shutdown.send(sender=self)
+
+    def _leave(self, conn: psycopg.Connection) -> None:
+        """Remove this worker's row, and nothing that it may hold without knowing: that would be nobody's."""
+        incarnation = self.state.incarnation
+        self.consumer.retreat(conn)
+        if self.state.incarnation == incarnation:
+            workers.remove(conn, incarnation)
 
 
 def _give_up(error: Unworkable) -> NoReturn:

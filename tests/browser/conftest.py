@@ -4,6 +4,7 @@ The browser is the system's Chromium (CHROMIUM names another one), headless. Whe
 skipped, and say so; `make browser` installs it.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -41,9 +42,10 @@ PATIENCE = 15.0
 class Site:
     """The address of the site, and who is there."""
 
-    def __init__(self, url: str, worker: Process) -> None:
+    def __init__(self, url: str, worker: Process, processes: Processes) -> None:
         self.url = url
         self.worker = worker
+        self.processes = processes
 
     def cookie(self, *codenames: str) -> dict[str, str]:
         """The session of somebody with these permissions of ours; without any, of a superuser."""
@@ -108,20 +110,28 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def site(chromium: Any, migrated: str, django_db_blocker: DjangoDbBlocker) -> Iterator[Site]:
-    """The site, with one worker that is a beat, too."""
+def site(
+    request: pytest.FixtureRequest, chromium: Any, migrated: str, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Site]:
+    """The site, with one worker that is a beat, too. A module's SETTINGS and WORKER say how they are set up."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = {"DATABASE_URL": migrated, "EXTRA_APPS": "tests.worker_app", "AUDIT": os.devnull, "DJTASKS": "{}"}
+    options = getattr(request.module, "WORKER", ("-c", "1"))
+    environment = {
+        "DATABASE_URL": migrated,
+        "EXTRA_APPS": "tests.worker_app",
+        "AUDIT": os.devnull,
+        "DJTASKS": json.dumps(getattr(request.module, "SETTINGS", {})),
+    }
     with django_db_blocker.unblock(), django_at(migrated), Processes(environment) as processes:
         served = processes.start("site", "runserver", "--noreload", "--insecure", address)
-        worker = processes.start("worker", "runworker", "-B", "-c", "1", "-l", "INFO")
+        worker = processes.start("worker", "runworker", "-B", "-l", "INFO", *options)
         url = f"http://{address}"
         wait_until(lambda: _answers(url, served), "the site answers", PATIENCE)
         wait_until(lambda: Beat.objects.exists() or worker.ended(), "a beat is there", PATIENCE)
         assert not worker.ended(), worker.output()
-        yield Site(url, worker)
+        yield Site(url, worker, processes)
 
 
 def _answers(url: str, served: Process) -> bool:

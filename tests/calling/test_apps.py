@@ -13,9 +13,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from djtasks import Celery, Task, app, appstate, current_app, shared_task
-from djtasks.cli.apps import find_app
 from djtasks.conf import settings
 from djtasks.exceptions import ImproperlyConfigured
+from djtasks.finding import find_app
 from djtasks.registry import import_default_modules
 from tests.calling.conftest import Configure
 

@@ -241,9 +241,7 @@ class Verdict:
         plain = [
             (call.time, self.stored.results[call.id].done)
             for call in self.ledger.accepted.values()
-            if call.mode not in PATIENT
-            and not call.name.endswith("_again")
-            and call.id in self.stored.results
+            if call.mode not in PATIENT and not call.name.endswith("_again") and call.id in self.stored.results
         ]
         waits = (
             max((done - fault.time for accepted, done in plain if accepted <= fault.time), default=0.0)

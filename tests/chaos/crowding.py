@@ -13,7 +13,7 @@ import psutil
 from testproject.postgres.shared import CHECKOUT
 from tests.chaos.audit import Ledger, Stored, Verdict, read_runs
 from tests.chaos.producer import FLOODED
-from tests.chaos.scenario import Scenario, running
+from tests.chaos.scenario import Scenario, running, slowly
 from tests.chaos.site import APP, Ground, send
 from tests.waits import wait_until
 from tests.worker.running import RunningWorker
@@ -79,7 +79,7 @@ class Operator:
         }
         self._log = (ground.folder / "operator.log").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.operator", *options],
+            [sys.executable, "-m", "tests.chaos.asking", *options],
             cwd=CHECKOUT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
@@ -121,7 +121,7 @@ def asked_while_busy(ground: Ground) -> None:
                 ground.order(f"slow {FILLING}")
             return len(running(ground)) >= slots
 
-        wait_until(lambda: fill() or time.sleep(0.5), "all slots are taken", 30.0)
+        wait_until(slowly(fill, 0.5), "all slots are taken", 30.0)
         operator.begin()
         for _ in ground.every(0.5):
             fill()
@@ -156,10 +156,12 @@ def many_started(ground: Ground) -> None:
         return [worker for worker in workers if f"{worker.name}@here" not in names]
 
     def rush() -> bool:
-        ground.order("rush")
-        return not idle()
+        found = idle()
+        if found:
+            ground.order("rush")
+        return not found
 
-    wait_until(lambda: not idle() or time.sleep(1.0) or rush(), "every worker has run tasks", STARTED)
+    wait_until(slowly(rush, 1.0), "every worker has run tasks", STARTED)
     began = time.monotonic()
     for worker in workers:
         worker.signal(signal.SIGTERM)
@@ -205,13 +207,13 @@ def memory_limited(ground: Ground) -> None:
         ground.order("hog 4")
         return ground.tables.number(HOGS)
 
-    wait_until(lambda: hogs() or time.sleep(0.2), "a task got no memory")
+    wait_until(slowly(hogs, 0.2), "a task got no memory")
 
     def replaced() -> int:
         ground.order(f"leak {LEAKS}")
         return sum(worker.log.count("of memory and will be replaced") for worker in workers)
 
-    wait_until(lambda: replaced() or time.sleep(0.2), "a child is replaced because of its memory")
+    wait_until(slowly(replaced, 0.2), "a child is replaced because of its memory")
     ground.notes.append(
         f"{ground.tables.number(HOGS)} tasks ended with MemoryError, {replaced()} children were replaced because of"
         " their memory"

@@ -27,11 +27,6 @@ class Kind(NamedTuple):
         """The worker's options."""
         return "--pool", self.name, "--concurrency", str(self.slots)
 
-    @property
-    def crowd(self) -> bool:
-        """Whether many tasks run in one child process."""
-        return self.children == 1
-
 
 PREFORK: Final = Kind("prefork", 2, 1)
 POOLS: Final[Mapping[str, Kind]] = MappingProxyType(
@@ -47,7 +42,7 @@ POOLS: Final[Mapping[str, Kind]] = MappingProxyType(
         )
     }
 )
-_OWN: Final = "tasks run in the worker's own process, which the next but one line kills"
+_OWN: Final = "tasks run in the worker's own process: see the worker killed"
 _NO_SERVER: Final = "there is no fork server"
 _REFUSED: Final = "`--max-memory-per-child` is refused at the start"
 #: By scenario and pool: why it is not played.

@@ -1,16 +1,18 @@
 """What is said of the scenarios: a table, and the page of the documentation that holds it."""
 
+import json
 import platform
 import textwrap
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.machine import machine
 from tests.chaos.audit import Verdict
-from tests.chaos.scenarios import Scenario
-from tests.chaos.site import CHILDREN, Timing
+from tests.chaos.scenario import Scenario
+from tests.chaos.site import Timing
 
 HEAD = (
     "what is broken",
@@ -30,14 +32,32 @@ HEAD = (
 
 
 class Row(NamedTuple):
-    """One scenario's line, and what was wrong with it."""
+    """One scenario's line, what was wrong with it, and what else is to be said."""
 
-    scenario: Scenario
+    scenario: str
+    title: str
     cells: tuple[str, ...]
     problems: list[str]
+    notes: list[str]
+
+    @staticmethod
+    def as_text(rows: "Sequence[Row]", server: str) -> str:
+        """The rows, and the server's version, as JSON."""
+        return json.dumps({"server": server, "rows": rows})
+
+    @classmethod
+    def of_text(cls, text: str) -> "tuple[list[Row], str]":
+        """The reverse of `as_text`."""
+        found = json.loads(text)
+        return [cls(name, title, tuple(cells), *rest) for name, title, cells, *rest in found["rows"]], found["server"]
 
 
-def row_of(scenario: Scenario, verdict: Verdict, refused: int) -> Row:
+def nothing(scenario: Scenario, why: str) -> Row:
+    """A scenario that is not played, for this reason."""
+    return Row(scenario.name, scenario.title, ("–",) * (len(HEAD) - 1), [], [why])
+
+
+def row_of(scenario: Scenario, verdict: Verdict, refused: int, notes: Sequence[str]) -> Row:
     """The figures of a scenario."""
     figures = (
         len(verdict.faults),
@@ -53,12 +73,18 @@ def row_of(scenario: Scenario, verdict: Verdict, refused: int) -> Row:
         refused,
     )
     cells = (*(f"{figure:,}" for figure in figures), f"{verdict.recovery:.1f} s")
-    return Row(scenario, cells, list(verdict.problems))
+    return Row(scenario.name, scenario.title, cells, list(verdict.problems), list(notes))
 
 
 def table(rows: Sequence[Row]) -> str:
     """The scenarios' lines."""
-    return table_of([HEAD, *((row.scenario.title, *row.cells) for row in rows)])
+    return table_of([HEAD, *((row.title, *row.cells) for row in rows)])
+
+
+def remarks(rows: Sequence[Row]) -> str:
+    """What else is to be said, a line each."""
+    found = [f"- {row.title}: {'; '.join([*row.notes, *row.problems])}." for row in rows if row.notes or row.problems]
+    return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in found)
 
 
 def table_of(lines: Sequence[Sequence[str]]) -> str:
@@ -86,8 +112,8 @@ def surroundings_of(server: str) -> str:
 def surroundings(timing: Timing, server: str) -> str:
     """The same, and how the scenarios were played."""
     return (
-        f"{surroundings_of(server)} Two workers with {CHILDREN} children each; {timing.rate:g} calls a second, and"
-        f" bursts; a heartbeat every {timing.heartbeat:g} s, dead after {timing.dead_after:g} s."
+        f"{surroundings_of(server)} Two workers; {timing.rate:g} calls a second, and bursts; {timing.seconds:g} s of"
+        f" faults each; a heartbeat every {timing.heartbeat:g} s, dead after {timing.dead_after:g} s."
     )
 
 
@@ -99,11 +125,12 @@ What happens to tasks when something breaks, and what becomes of claims when tab
 """
 #: Between the parts of the page: each is written by a program of its own.
 MARK = "<!-- {} -->\n"
-PARTS = ("faults", "growth")
+PARTS = ("faults", "pools", "growth")
 TEXT = """\
-## Faults
+## Faults, at length
 
-`make chaos` does it again, and writes this part with `ARGS="--write docs/explanation/faults.md"`.
+`make chaos` does it again with the pool prefork, for a minute each, and writes this part with
+`ARGS="--write docs/explanation/faults.md"`. This was played {day}, with two children in each of two workers.
 
 A producer enqueues at a steady pace, in all modes, in transactions that commit and in some that roll back; two workers
 run the tasks, half of which have early acks and half late ones, some of them retried, delayed, or without a result.
@@ -127,9 +154,41 @@ the database; in the end both are compared with what is stored.
 """
 
 
-def page(rows: Sequence[Row], timing: Timing, server: str) -> str:
-    """The page's part about faults."""
-    return TEXT.format(table=table(rows), surroundings=textwrap.fill(surroundings(timing, server), 120))
+POOLS_TEXT = """\
+## Faults, with every pool
+
+`make chaos ARGS="--pool all --middle --write docs/explanation/faults.md"` does it again and writes this part. It plays
+the scenarios for a few seconds each, with every pool, {day}. Prefork, threads and solo run two, two and one task at a
+time in each of two workers; the crowds (gevent, eventlet, asyncio) eight, in one child process; under asyncio four of
+five tasks are coroutines. The columns are those above. Added to the scenarios above are:
+
+- **very many workers started at once**, and ended at once;
+- **a child's memory limited**: tasks keep memory for ever under `--max-memory-per-child`, others want more than
+  `RLIMIT_AS` leaves, and now and then the largest child is killed, as a kernel that is out of memory does;
+- **one queue flooded**: the other one's tasks are begun within 2 s (p99);
+- **commands while every slot is taken**: all workers answer within 2 s, though no slot is free;
+- **the disk of the tables full**: they lie on a small file system of their own, which is filled to the last byte, so
+  that PostgreSQL answers `No space left on device`; its log of changes (WAL) lies elsewhere, since a server that cannot
+  write that stops: what happens then, the lines of the server stopped and away show;
+- **TERM while the server is away**: the workers end within bounds, and what they held goes on in others;
+- **a rolling upgrade**: the sources before the last migration, from the history, run workers and the site; the tables
+  are migrated under them; workers are replaced one by one; then a migration of a release to come is played.
+
+{tables}
+
+{surroundings}
+"""
+
+
+def page(part: str, found: Mapping[str, Sequence[Row]], timing: Timing, server: str) -> str:
+    """The page's part about faults: of one pool, at length, or of several."""
+    around = textwrap.fill(surroundings(timing, server), 120)
+    day = time.strftime("on %Y-%m-%d", time.gmtime())
+    if part == "faults":
+        (rows,) = found.values()
+        return TEXT.format(table=f"{table(rows)}\n\n{remarks(rows)}".strip(), surroundings=around, day=day)
+    tables = "\n\n".join(f"### {pool}\n\n{table(rows)}\n\n{remarks(rows)}".strip() for pool, rows in found.items())
+    return POOLS_TEXT.format(tables=tables, surroundings=around, day=day)
 
 
 def rewrite(path: Path, part: str, text: str) -> None:

@@ -1,8 +1,18 @@
 """One scenario after another, and what is to be said of it."""
 
+from collections.abc import Mapping
+from typing import Final
+
+from tests.chaos.crowding import CROWDING
+from tests.chaos.hardship import HARDSHIP, may_mount
+from tests.chaos.pools import PREFORK, UNFIT, Kind
 from tests.chaos.report import Row, row_of
-from tests.chaos.scenarios import Scenario
+from tests.chaos.scenario import Scenario
+from tests.chaos.scenarios import USUAL
 from tests.chaos.site import Ground, Site, Timing
+
+SCENARIOS: Final = (*USUAL, *CROWDING, *HARDSHIP)
+BY_NAME: Final[Mapping[str, Scenario]] = {scenario.name: scenario for scenario in SCENARIOS}
 
 #: Quick enough for every change: the death bound is as short as a busy machine allows.
 SHORT = Timing(
@@ -16,9 +26,14 @@ SHORT = Timing(
     cuts=1,
     rate=150,
     drain=30,
+    full=6,
+    away=2,
+    many=10,
 )
 #: What the tests have time for.
-BRIEF = SHORT._replace(seconds=3, dead_after=2.5, worker_every=1.5, crash_every=1.5)
+BRIEF = SHORT._replace(seconds=3, dead_after=2.5, worker_every=1.5, crash_every=1.5, full=4)
+#: For all pools in a quarter of an hour: short, but for what is only shown by its length.
+MIDDLE = SHORT._replace(dead_after=4, cuts=2, drain=60, full=30, away=33, many=30)
 LONG = Timing(
     seconds=60,
     heartbeat=1.5,
@@ -32,16 +47,23 @@ LONG = Timing(
 )
 
 
-def play(site: Site, scenario: Scenario, timing: Timing) -> Row:
+def unfit(scenario: Scenario, kind: Kind) -> str:
+    """Why a scenario is not played with a pool, or nothing."""
+    if scenario.name == "disk" and not may_mount():
+        return "no file system may be mounted here"
+    return UNFIT.get(scenario.name, {}).get(kind.name, "")
+
+
+def play(site: Site, scenario: Scenario, timing: Timing, kind: Kind = PREFORK) -> Row:
     """Play a scenario to its end, and judge it."""
-    with site.ground(scenario.name, timing) as ground:
+    with site.ground(scenario.name, timing, kind) as ground:
         problems = []
         try:
             scenario.run(ground)
         except AssertionError as error:
             problems.append(str(error))
         ground.settle()
-        row = row_of(scenario, ground.verdict(), ground.refused())
+        row = row_of(scenario, ground.verdict(), ground.refused(), ground.notes)
         return row._replace(problems=[*problems, *row.problems, *_troubles(ground)])
 
 
@@ -51,7 +73,8 @@ def _troubles(ground: Ground) -> list[str]:
         f"{name} logged a traceback" for name, text in ground.logs() if "Traceback (most recent call last)" in text
     ]
     for worker in ground.workers.started:
-        if worker.process.poll() not in (None, 0, -9):
-            found.append(f"{worker.name} ended with the exit code {worker.process.poll()}")
+        code = worker.process.poll()
+        if code not in (None, 0, -9) and code != ground.codes.get(worker.name):
+            found.append(f"{worker.name} ended with the exit code {code}")
     found += [f"left: {row}" for row in ground.tables.left()[:10]]
     return found

@@ -1,5 +1,6 @@
 """What a scenario is, and what several of them ask."""
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,3 +29,17 @@ def running(ground: Ground) -> list[int]:
         lines = [line.split() for line in file.read().decode().splitlines()[1:]]
     ended = {words[1] for words in lines if words[0] == "end" and len(words) == 3}
     return [int(words[5]) for words in lines if words[0] == "begin" and len(words) == 9 and words[7] not in ended]
+
+
+def slowly(condition: Callable[[], object], seconds: float) -> Callable[[], object]:
+    """A condition that is asked only every so many seconds, because asking does something."""
+    due = 0.0
+
+    def ask() -> object:
+        nonlocal due
+        if time.monotonic() < due:
+            return None
+        due = time.monotonic() + seconds
+        return condition()
+
+    return ask

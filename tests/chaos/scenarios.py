@@ -37,7 +37,7 @@ def children_killed(ground: Ground) -> None:
         busy = [pid for pid in running(ground) if pid in children]
         if children:
             send(signal.SIGKILL, [children[random.choice(busy or list(children))]])
-            ground.fault("child killed", ground.kind.seats, ground.kind.seats - 1)
+            ground.fault("child killed", ground.kind.seats, CHILDREN if ground.kind.seats > 1 else 0)
 
 
 def fork_servers_killed(ground: Ground) -> None:

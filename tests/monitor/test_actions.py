@@ -211,7 +211,7 @@ def test_what_a_worker_answers_is_shown(admin_client: Client, monkeypatch: pytes
     for name, answer in answers.items():
         told = [{worker.name: answer}]
         order = views_workers.ORDERS[name]._replace(send=lambda told=told, **options: told)
-        monkeypatch.setitem(views_workers.ORDERS, name, order)  # type: ignore[arg-type] # a dict in truth
+        monkeypatch.setitem(views_workers.ORDERS, name, order)
     for name, says in (("grow", "pool will grow"), ("shrink", "the pool <b>cannot</b>"), ("stats", "{'<i>': [1]}")):
         page = admin_client.post(to("order", worker.pk, name), TOLD[name][0], follow=True)
         assert says in words(page)

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import pytest
 from django.test import Client, override_settings
-from django.urls import URLPattern, path
 
 from djtasks.ids import as_task_id
 from djtasks.monitor import urls
@@ -35,10 +34,8 @@ def test_the_json_views_of_a_task_that_is_called_like_a_page_stay_what_they_are(
     assert "regular" in admin_client.get("/djtasks/registered/").json()
 
 
-def test_no_address_of_the_monitor_is_one_of_the_json_views() -> None:
+def test_no_address_of_a_page_is_one_of_the_json_views() -> None:
     for each in urls.urlpatterns:
-        assert isinstance(each, URLPattern)
-        assert isinstance(each, type(path("", lambda: None)))
         parts = [part for part in str(each.pattern).split("/") if part]
         assert len(parts) != 2 or parts[1] not in ("done", "status", "<str:name>", "<slug:name>")
 

@@ -64,9 +64,7 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def all_ids(**fields: Any) -> set[str]:
     return {
-        str(uuid)
-        for model in (Message, Result)
-        for uuid in model.objects.filter(**fields).values_list("pk", flat=True)  # type: ignore[attr-defined]
+        str(uuid) for model in (Message, Result) for uuid in model.objects.filter(**fields).values_list("pk", flat=True)
     }
 
 
@@ -136,6 +134,18 @@ def test_a_filter_finds_what_it_says(admin_client: Client) -> None:
         "until:1h": [],
     }.items():
         assert set(find(admin_client, query)) == {str(row.pk) for row in rows}, query
+
+
+def test_what_runs_is_found_behind_all_that_was_called_since(admin_client: Client, many: None) -> None:
+    own = UUID(as_task_id("it runs"))
+    running = [a_message(owner=1, claim=1, position=-1, priority=5), a_message(id=own, queue="b", owner=1, claim=2)]
+    parked = [a_message(lane=None, reason="limit"), a_message(lane=None, reason="eta", eta=timezone.now())]
+    Message.objects.bulk_create([new_message() for _ in range(20)])
+    for sort in ("-called", "called"):
+        assert set(walk(admin_client, q="state:running", sort=sort)) == {str(row.pk) for row in running}
+        assert walk(admin_client, q="state:limit", sort=sort) == [str(parked[0].pk)]
+        assert set(walk(admin_client, q="state:parked", sort=sort)) == {str(row.pk) for row in parked}
+        assert walk(admin_client, q="state:running queue:b", sort=sort) == [str(own)]
 
 
 def test_arguments_and_results_are_searched_as_flower_does(admin_client: Client) -> None:
@@ -272,7 +282,7 @@ def test_hostile_texts_are_only_texts(admin_client: Client, key: str) -> None:
 def test_a_search_that_takes_too_long_says_so(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     a_message()
     slow = ("pg_sleep(1) IS NULL", "pg_sleep(1) IS NULL")
-    monkeypatch.setitem(tasklists._CONDITIONS, "name", slow)  # type: ignore[arg-type] # a dict in truth
+    monkeypatch.setitem(tasklists._CONDITIONS, "name", slow)
     monkeypatch.setattr(views_tasks, "_seconds", lambda: 0.05)
     assert "narrow it" in words(admin_client.get(to("tasks"), {"q": "name:x"}))
     assert words(admin_client.get(to("tasks")))

@@ -66,6 +66,26 @@ def test_what_a_claim_took_before_a_conflict_is_taken_again(
     assert [message.id for message in claimer.claim(conn, 5, 0)] == [task_id]
 
 
+def test_what_a_claim_took_whose_answer_was_lost_is_given_back_before_the_end(
+    conn: psycopg.Connection, claimer: Claimer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = put(conn)
+
+    def lost() -> None:
+        raise psycopg.OperationalError("the server closed the connection")
+
+    between(monkeypatch, lost)
+    with pytest.raises(psycopg.OperationalError):
+        claimer.claim(conn, 5, 0)
+    monkeypatch.undo()
+    owners = "SELECT id::text, owner FROM djtasks_message"
+    assert conn.execute(owners).fetchall() == [(task_id, claimer.state.incarnation)]
+    assert claimer.in_doubt
+    claimer.retreat(conn, 1)
+    assert conn.execute(owners).fetchall() == [(task_id, None)]
+    assert not claimer.in_doubt
+
+
 def test_a_ring_that_comes_during_a_claim_is_heard(
     conn: psycopg.Connection, claimer: Claimer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

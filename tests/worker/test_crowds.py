@@ -282,7 +282,8 @@ def test_a_pool_of_a_projects_own_is_used_by_its_path(workers: Workers, monkeypa
 
 def test_beat_and_eventlets_signals_work_beside_greenlets(workers: Workers, audit: Audit) -> None:
     schedule = {"often": {"task": tasks.noted.name, "schedule": 0.5, "options": {"queue": "more"}}}
-    worker = launch(workers, "-P", "eventlet", "-B", BEAT_SCHEDULE=schedule)
+    worker = launch(workers, "-P", "eventlet", "-B", "-A", "tests.worker_app.named", BEAT_SCHEDULE=schedule, **MORE)
+    assert value(crowded.name_of_app.delay()) == "named"
     [ran, *_] = wait_until(lambda: audit.lines("ran"), "beat sends, and a greenlet runs")
     assert worker.stop() == 0
     assert ran["pid"] != worker.pid

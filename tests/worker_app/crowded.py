@@ -10,11 +10,17 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from djtasks import Task, current_task, shared_task
+from djtasks import Task, current_app, current_task, shared_task
 from djtasks.exceptions import SoftTimeLimitExceeded
 from tests.worker_app.tasks import FOREVER, note, wait_for
 
 _left = contextvars.ContextVar("left", default="nothing")
+
+
+@shared_task
+def name_of_app() -> Any:
+    """The name of the current app."""
+    return current_app.main
 
 
 @shared_task

@@ -79,6 +79,8 @@ class PoolOptions(NamedTuple):
     logfile: str | None = None
     #: Modules that a fresh interpreter imports, besides those of the settings.
     include: tuple[str, ...] = ()
+    #: The app that it makes the current one, as `-A` names it.
+    app: str = ""
 
 
 class Pace:

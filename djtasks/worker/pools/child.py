@@ -5,6 +5,7 @@ around a request. It is a copy of the fork server and dies with it.
 """
 
 import contextlib
+import importlib
 import logging
 import os
 import random
@@ -13,14 +14,18 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any, NamedTuple, Never
 
+import django
 from django.db import connections
 
 from djtasks import aio, log, signals, tracer
 from djtasks.exceptions import EncodeError
+from djtasks.finding import find_app
 from djtasks.messages import Claimed, Outcome, Progress
+from djtasks.registry import import_default_modules
 from djtasks.worker import titles
 from djtasks.worker.clock import stale
 from djtasks.worker.hygiene import clean_connections, clean_up, drop_inherited
@@ -47,8 +52,19 @@ class ChildOptions(NamedTuple):
     logfile: str | None = None
     #: Modules that a fresh interpreter imports, besides those of the settings.
     include: tuple[str, ...] = ()
+    #: The app that a fresh interpreter makes the current one, as `-A` names it.
+    app: str = ""
     #: Of a crowd: what kind, by its pool's name.
     crowd: str = ""
+
+    def load(self, modules: Iterable[str] = ()) -> None:
+        """Import, in an interpreter that is no copy of the worker, what the worker has; and these modules."""
+        django.setup()
+        if self.app:
+            find_app(self.app).set_current()
+        import_default_modules()
+        for name in (*self.include, *modules):
+            importlib.import_module(name)
 
     def with_logging(self) -> "ChildOptions":
         """Set up logging in an interpreter that is no copy of the worker."""

@@ -49,6 +49,7 @@ class CrowdPool(LonePool):
             loglevel=options.loglevel,
             logfile=options.logfile,
             include=options.include,
+            app=options.app,
             crowd=cls.name,
         )
         return cls(options.concurrency, child, options.prefetch_multiplier)

@@ -3,16 +3,12 @@
 The process is forked by the fork server, which watches over it, and becomes another program at once.
 """
 
-import importlib
 import json
 import os
 import socket
 import sys
 from typing import Never
 
-import django
-
-from djtasks.registry import import_default_modules
 from djtasks.worker import titles
 from djtasks.worker.hygiene import drop_inherited
 from djtasks.worker.pools.child import ChildOptions
@@ -60,10 +56,7 @@ def main(arguments: str) -> Never:
     for each in (tasks, outcomes, memory):
         os.set_inheritable(each, False)
     titles.enable()
-    django.setup()
-    import_default_modules()
-    for name in options.include:
-        importlib.import_module(name)
+    options.load()
     options.with_logging()
     # psycopg has read it; what tasks execute is to decide for itself.
     os.environ.pop("PSYCOPG_WAIT_FUNC", None)

@@ -12,7 +12,6 @@ running worker. One that takes over from another joins its process group, so tha
 import contextlib
 import ctypes
 import gc
-import importlib
 import json
 import marshal
 import os
@@ -24,9 +23,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import django
-
-from djtasks.registry import import_default_modules
 from djtasks.worker import titles
 from djtasks.worker.pools import packets
 from djtasks.worker.pools.child import ChildOptions, run_child
@@ -353,10 +349,7 @@ def main(arguments: str) -> None:
     options = ChildOptions._make(fields)
     titles.enable()
     titles.name(f"{options.hostname}:ForkServer")
-    django.setup()
-    import_default_modules()
-    for name in (*options.include, *modules):
-        importlib.import_module(name)
+    options.load(modules)
     gc.collect()
     gc.freeze()
     Server(socket.socket(fileno=control), life, Slots(count, memory), options.with_logging()).serve()

@@ -65,6 +65,7 @@ class PreforkPool(Pool):
             options.loglevel,
             options.logfile,
             options.include,
+            app=options.app,
         )
         return cls(options.concurrency, child, options.prefetch_multiplier)
 

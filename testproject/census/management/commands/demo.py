@@ -38,7 +38,7 @@ SMALL = Path(__file__).resolve().parents[2]
 #: Who may look at the live monitor while the demo is kept; and about how long the census then takes, to be watched.
 VISITOR = "demo"
 WATCHED_SECONDS = 25.0
-LONGEST_PAUSE = 0.2
+LONGEST_PAUSE = 0.05
 #: How often a small census is taken then.
 KEPT_EVERY = 5
 

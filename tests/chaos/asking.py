@@ -1,4 +1,4 @@
-"""Somebody who asks the workers things, over and over: `python -m tests.chaos.operator WORKERS [--steer]`.
+"""Somebody who asks the workers things, over and over: `python -m tests.chaos.asking WORKERS [--steer]`.
 
 Begins at the first line of standard input and ends with it. Then prints, as JSON, each question with how long all the
 answers took (seconds), and how many workers answered.
