@@ -35,7 +35,8 @@ class Picture(NamedTuple):
     failures: int
     #: By reason, what may not run now; each ends at COUNTED + 1.
     parked: dict[str, int]
-    #: pid, name, age, xids: the session whose transaction holds back the vacuum longest, as far as we may see.
+    #: who (a process's number, or "prepared"), name, age: the transaction that has held back the vacuum longest, as far
+    #: as we may see.
     oldest: dict[str, Any] | None
     #: How many rows there are, by the server's statistics.
     messages: int
@@ -110,12 +111,15 @@ PICTURE: LiteralString = """
         ),
         (
             SELECT row_to_json(a)::text FROM (
-                SELECT pid, application_name AS name, age(backend_xmin) AS xids,
+                SELECT pid::text AS who, application_name AS name,
                     extract(epoch FROM statement_timestamp() - xact_start)::float8 AS age
                 FROM pg_stat_activity
                 WHERE datname = current_database() AND backend_xmin IS NOT NULL AND xact_start IS NOT NULL
                     AND pid <> pg_backend_pid()
-                ORDER BY xact_start LIMIT 1
+                UNION ALL
+                SELECT 'prepared', gid, extract(epoch FROM statement_timestamp() - prepared)::float8
+                FROM pg_prepared_xacts WHERE database = current_database()
+                ORDER BY age DESC LIMIT 1
             ) AS a
         ),
         (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'djtasks_message'::regclass),

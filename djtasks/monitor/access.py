@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth.views import redirect_to_login
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch, reverse
@@ -70,8 +70,11 @@ def page(*models: str, methods: Collection[str] = SAFE) -> Callable[[View], View
             except Problem as error:
                 return problem(request, error.text, error.status)
 
-        # The statements of a page are not a transaction, and some have a timeout of their own.
-        return transaction.non_atomic_requests(guarded(csrf_protect(enter)))
+        found = guarded(csrf_protect(enter))
+        for alias in connections:
+            # The statements of a page are not a transaction, and some have a timeout of their own.
+            found = transaction.non_atomic_requests(using=alias)(found)
+        return found
 
     return decorate
 

@@ -82,6 +82,12 @@ def read(text: str) -> Search:
     return Search(wanted, uuid, payload, wanted.get("state") in (FAILURE, REVOKED) or "dead" in wanted)
 
 
+def phrase(name: str, text: str) -> str:
+    """A filter as one writes it, with whatever text."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{name}:"{escaped}"'
+
+
 def _unquoted(word: str) -> str:
     return re.sub(_QUOTED, lambda quoted: re.sub(r"\\(.)", r"\1", quoted[1]), word)
 

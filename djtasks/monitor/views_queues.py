@@ -23,6 +23,7 @@ from djtasks.monitor.asking import ACT, Question, ask, done, log
 from djtasks.monitor.forms import NoteForm
 from djtasks.monitor.numbers import at, count, span
 from djtasks.monitor.respond import Problem, render, to
+from djtasks.monitor.search import phrase
 from djtasks.monitor.views_overview import depths_of, most_of, queues_of
 
 #: The permissions to pause and resume, and to purge.
@@ -58,7 +59,7 @@ def overview(request: HttpRequest) -> HttpResponse:
                 "since": at(row.get("since")),
                 "by": label(row.get("by")),
                 "note": label(row.get("note")),
-                "tasks_url": f"{to('tasks')}?{urlencode({'q': _search(name)})}",
+                "tasks_url": f"{to('tasks')}?{urlencode({'q': phrase('queue', name)})}",
                 "links": [{"url": f"{to(verb)}?{urlencode({'name': name})}", "title": title} for verb, title in links],
             }
         )
@@ -83,11 +84,6 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 def _parked(reason: str) -> str:
     return f"{to('tasks')}?{urlencode({'q': f'state:{reason}'})}"
-
-
-def _search(name: str) -> str:
-    text = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'queue:"{text}"'
 
 
 def _name(request: HttpRequest) -> str:

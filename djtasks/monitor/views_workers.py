@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import psycopg
 from django.contrib import messages
@@ -23,6 +24,7 @@ from djtasks.monitor.asking import ACT, Question, ask, back, done
 from djtasks.monitor.forms import AutoscaleForm, QueueForm, RateForm, SlotsForm, TimesForm
 from djtasks.monitor.numbers import ago, at, count, span
 from djtasks.monitor.respond import Problem, render, to
+from djtasks.monitor.search import phrase
 
 #: Seconds in which a worker is expected to answer.
 ANSWER_WITHIN: Final = 2.0
@@ -180,7 +182,7 @@ def worker(request: HttpRequest, incarnation: int) -> HttpResponse:
         "held_shown": may_see(request, "message"),
         "now": now,
         "orders": _orders(request, incarnation),
-        "tasks_url": f"{to('tasks')}?q=worker:{row['name']}",
+        "tasks_url": f"{to('tasks')}?{urlencode({'q': phrase('worker', str(row['name']))})}",
     }
     return render(request, "worker", context)
 

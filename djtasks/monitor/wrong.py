@@ -108,8 +108,9 @@ def _others(picture: Picture) -> Iterator[Alarm]:
     oldest = picture.oldest
     if oldest is not None and oldest["age"] > HELD_AFTER:
         text = _(
-            "A transaction is open for %(age)s (process %(pid)d of the server, %(name)s): until it ends, dead rows stay"
+            "A transaction is open for %(age)s (%(who)s of the server, %(name)s): until it ends, dead rows stay"
             " in the tables, and every claim steps over them."
         )
-        said = {"age": span(oldest["age"]), "pid": oldest["pid"], "name": label(oldest["name"])}
+        who = _("process %s") % oldest["who"] if oldest["who"].isdecimal() else _("a prepared one")
+        said = {"age": span(oldest["age"]), "who": who, "name": label(oldest["name"])}
         yield Alarm("bad", text % said, to("queues"), "queue")

@@ -124,7 +124,7 @@ def test_what_happens_is_seen_without_a_reload(visitor: Visitor, gate: Path) -> 
     watch(to("queues"))
     for _ in range(3):
         noop.apply_async(queue="nobody's")
-    sees("nobody's 3", "#live tr")
+    sees("nobody's ?3", "#live tr")
     watch(to("overview"))
     Queue.objects.create(name="mail", paused=True)
     sees("mail", "#live .alarms")
@@ -218,7 +218,7 @@ def test_a_worker_grows_shrinks_restarts_its_pool_and_changes_its_queues(visitor
     before = pid.delay().get(timeout=15)
     assert "reload started" in told("Restart the pool")
     becomes(lambda: pid.delay().get(timeout=15) != before, "the pool is another one")
-    assert "consuming from" in told("Take from a queue, too", queue="extra")
+    assert "add consumer extra" in told("Take from a queue, too", queue="extra")
     becomes(lambda: "extra" in now().queues, "the queue was added")
     assert echo.apply_async([5], queue="extra").get(timeout=15) == 5
     assert "no longer consuming" in told("Take no more from a queue", queue="extra")
@@ -236,10 +236,15 @@ def test_a_worker_is_given_limits_and_asked_what_it_has(visitor: Visitor, gate: 
         return visitor.text("main")
 
     visitor.go(to("worker", row.pk))
-    assert "rate limit" in act(visitor, "Limit the rate of a task", task_name=noop.name, rate_limit="100/m")
-    assert "100/m" in answers("Its tasks")
+    assert "new rate limit" in act(visitor, "Limit the rate of a task", task_name=noop.name, rate_limit="1/h")
+    runs = [noop.delay() for _ in range(2)]
+    becomes(lambda: Result.objects.filter(pk=runs[0].id, state="SUCCESS").exists(), "the first one has run")
+    echo.delay(1).get(timeout=15)
+    assert not Result.objects.filter(pk=runs[1].id).exists()
     visitor.go(to("worker", row.pk))
-    assert "limit" in act(visitor, "Limit the rate of a task", task_name=noop.name, rate_limit="")
+    assert "rate limit" in act(visitor, "Limit the rate of a task", task_name=noop.name, rate_limit="")
+    becomes(lambda: Result.objects.filter(pk=runs[1].id, state="SUCCESS").exists(), "the second one has run")
+    assert noop.name in answers("Its tasks")
     visitor.go(to("worker", row.pk))
     assert "time limits set" in act(visitor, "Limit the time of a task", task_name=hold.name, hard="0.2")
     held = hold.delay(str(gate))

@@ -8,9 +8,11 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import URLPattern, reverse
 
+from djtasks import shared_task
 from djtasks.db.connections import open_private
 from djtasks.models import Command, Limit, Message, PeriodicTask, Queue, Result, Revocation, Worker
 from djtasks.monitor.api import entry, urls, workers
+from djtasks.registry import tasks
 from tests.admin.conftest import a_message, a_result, a_worker
 from tests.storage.rows import empty
 
@@ -40,9 +42,14 @@ Ask = Callable[[str, str], HttpResponse]
 
 
 @pytest.fixture
-def rows(db: None) -> dict[str, Any]:
+def rows(db: None) -> Iterator[dict[str, Any]]:
     """One of each thing that an address can be about."""
-    return {"worker": a_worker(), "message": a_message(name="djtasks.ping"), "result": a_result()}
+
+    @shared_task(name="tests.asked")
+    def asked() -> None: ...
+
+    yield {"worker": a_worker(), "message": a_message(), "result": a_result()}
+    tasks.pop("tests.asked", None)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +81,7 @@ def views() -> Iterator[tuple[str, URLPattern]]:
 def addresses(rows: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """The name of each address of the API, what answers there, and where it is."""
     for name, pattern in views():
-        about = "djtasks.ping" if "task/" in str(pattern.pattern) else rows["worker"].name
+        about = "tests.asked" if "task/" in str(pattern.pattern) else rows["worker"].name
         args = [rows["message"].pk if key == "task_id" else about for key in pattern.pattern.converters]
         if name == "result":
             args = [rows["result"].pk]
@@ -99,10 +106,18 @@ def refused(answer: HttpResponse, *statuses: int) -> str:
 
 def test_every_address_is_flowers(rows: dict[str, Any]) -> None:
     found = {str(pattern.pattern).partition("<")[0].rstrip("/") for _, pattern in views()}
-    told = "shutdown pool/restart pool/grow pool/shrink pool/autoscale queue/add-consumer queue/cancel-consumer".split()
-    tasks = "types info apply async-apply send-task result abort timeout rate-limit revoke".split()
+    told = [
+        "shutdown",
+        "pool/restart",
+        "pool/grow",
+        "pool/shrink",
+        "pool/autoscale",
+        "queue/add-consumer",
+        "queue/cancel-consumer",
+    ]
+    verbs = ["types", "info", "apply", "async-apply", "send-task", "result", "abort", "timeout", "rate-limit", "revoke"]
     flowers = {"api/workers", "api/tasks", "api/queues/length", *(f"api/worker/{each}" for each in told)}
-    assert found == flowers | {f"api/task/{each}" for each in tasks} | {"api/workers/ask"}
+    assert found == flowers | {f"api/task/{each}" for each in verbs} | {"api/workers/ask"}
 
 
 def test_nobody_gets_in_without_a_token_or_a_staff_session(django_user_model: Any, rows: dict[str, Any]) -> None:

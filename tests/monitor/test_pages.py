@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from djtasks import queues
 from djtasks.db import samples
-from djtasks.db.monitor import Picture
+from djtasks.db.connections import open_private
+from djtasks.db.monitor import Picture, picture
 from djtasks.models import Beat, Limit, PeriodicTask, Sample, Tick
 from djtasks.monitor import charts, wrong
 from tests.admin.conftest import a_message, a_result, a_worker
@@ -84,7 +85,7 @@ def test_a_beat_that_is_late_is_told_from_one_that_is_missing(admin_client: Clie
 
 
 def test_an_old_transaction_is_named() -> None:
-    oldest = {"pid": 77, "name": "psql", "age": 4000.0, "xids": 5}
+    oldest = {"who": "77", "name": "psql", "age": 4000.0}
     picture = Picture(0.0, [], [], [], [], 0, 0, 0, 0, {}, oldest, 0, 0)
     texts = [alarm.text for alarm in wrong.alarms(picture, {})]
     assert any("A transaction is open for 1:06:40 (process 77 of the server, psql)" in text for text in texts)
@@ -267,3 +268,13 @@ def test_dead_letters_are_shown_and_filtered(admin_client: Client, staff: Callab
     assert "There is no reason" in words(admin_client.get(to("letters"), {"reason": "x"}), 400)
     assert "no such page" in words(admin_client.get(to("letters"), {"after": "x"}), 400)
     assert 'type="checkbox"' not in staff("view_result").get(to("letters")).content.decode()
+
+
+def test_a_transaction_that_is_open_elsewhere_is_seen() -> None:
+    with open_private("test of the monitor") as conn, conn.transaction():
+        conn.execute("SELECT txid_current(), count(*) FROM djtasks_queue")
+        conn.execute("DECLARE held CURSOR FOR SELECT 1 FROM djtasks_queue")
+        oldest = picture(connection).oldest
+    assert oldest is not None
+    assert oldest["age"] >= 0
+    assert oldest["who"]
