@@ -74,9 +74,9 @@ bench: $(READY) ## how fast it is, and what it costs (AGAINST=celery compares, A
 	$(SAY) "Measuring djtasks on a PostgreSQL of its own$(if $(AGAINST), against $(AGAINST))"
 	@$(PY) -m benchmarks $(if $(AGAINST),--against $(AGAINST)) $(ARGS)
 
-chaos: $(READY) ## break everything for a quarter of an hour, and audit every task (ARGS="--only worker")
+chaos: $(READY) ## break everything for a quarter of an hour, and audit every task (ARGS="--pool all --middle")
 	$(SAY) "Breaking workers, connections and servers, and auditing every task"
-	@$(PY) -m tests.chaos --long $(ARGS)
+	@$(PY) -m tests.chaos $(if $(filter --short --middle --long,$(ARGS)),,--long) $(ARGS)
 
 docs: $(READY) ## the documentation as a site, in build/docs; a warning is an error
 	@$(PY) -c 'import sphinx, myst_parser, furo' 2>/dev/null || \

@@ -17,7 +17,7 @@ HASTY = "-c synchronous_commit=off"
 
 def wal(bench: Bench) -> Measured:
     """Bytes of WAL for a call and for its run; calls one by one and a drain, by sessions that wait and that do not."""
-    found = {}
+    found: dict[str, float] = {}
     for side, hasty in (("", False), ("_hasty", True)):
         found |= {f"{key}{side}": value for key, value in measured(bench, hasty).items()}
     return found

@@ -1,6 +1,7 @@
 """The demo: from a form in a browser to a census made by a real worker, and what is left of it afterwards."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from testproject.census.browser import Browser
 from testproject.census.source import MAX_BYTES, Facts, Unreadable, find_files, read
 from testproject.postgres.shared import CHECKOUT
 
@@ -133,6 +135,32 @@ def test_an_interrupted_demo_leaves_no_process(
     running.send_signal(number)
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 128 + number, said
+
+
+def test_a_demo_that_is_kept_is_watched_live_by_a_visitor_of_its_own(
+    tree: Path, own_database: str, marked: dict[str, str]
+) -> None:
+    running = demo({**marked, "DATABASE_URL": own_database}, "--dir", str(tree), "--keep")
+    assert running.stdout
+    said = ""
+    while "Everything stays as it is" not in said:
+        line = running.stdout.readline()
+        assert line, said
+        said += line
+    found = re.search(r"Watch it live: http://127\.0\.0\.1:(\d+)(/\S+)\s+\(name (\S+), password (\S+)\)", said)
+    assert found, said
+    port, path, name, password = found.groups()
+    browser = Browser(f"http://127.0.0.1:{port}/")
+    address, page = browser.submit(path, username=name, password=password)
+    assert address.endswith(path)
+    assert "What is wrong right now" in page
+    assert "testproject.census.tasks.summarise" in browser.get(f"{path}tasks/?q=name:summarise")
+    running.send_signal(signal.SIGINT)
+    rest, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, said + rest
+    assert "all 31 files in" in said + rest
+    with psycopg.connect(own_database) as conn:
+        assert conn.execute("SELECT count(*) FROM auth_user").fetchone() == (0,)
 
 
 def test_a_demo_that_takes_too_long_fails_and_says_so(tree: Path, own_database: str, marked: dict[str, str]) -> None:

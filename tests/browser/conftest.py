@@ -87,12 +87,14 @@ class Visitor:
         """What stands there."""
         return " ".join(self.page.locator(selector).inner_text().split())
 
-    def picture(self, name: str) -> None:
-        """Keep a picture of the window for the documentation, when those are asked for."""
+    def picture(self, name: str, height: int = 0) -> None:
+        """Keep a picture of the window, or of so much of it, for the documentation, when those are asked for."""
         if PICTURES:
             folder = Path(PICTURES)
             folder.mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=str(folder / f"{name}.png"))
+            size = self.page.viewport_size
+            clip = {"x": 0, "y": 0, "width": size["width"], "height": height or size["height"]}
+            self.page.screenshot(path=str(folder / f"{name}.png"), clip=clip)
 
 
 @pytest.fixture(scope="session")

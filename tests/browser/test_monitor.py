@@ -10,8 +10,10 @@ from django.urls import reverse
 
 from djtasks.models import Message, PeriodicTask, Queue, Result, Sample, Worker
 from testproject.census.processes import Process
-from tests.browser.conftest import Site, Visitor
-from tests.browser.looks import WATCH
+from testproject.census.tasks import take_census
+from tests.browser.conftest import PICTURES, Site, Visitor
+from tests.browser.looks import PHONE, WATCH, faults
+from tests.browser.scenes import MARKUP, furnish
 from tests.waits import wait_until
 from tests.worker.running import query
 from tests.worker_app.ends import refused
@@ -315,3 +317,82 @@ def test_without_scripts_all_can_be_read_and_done(visit: Visit) -> None:
     visitor.page.get_by_role("link", name="Queues", exact=True).click()
     assert "is paused" in act(visitor, "pause mail", note="deploy")
     assert Queue.objects.get(name="mail").note == "deploy"
+
+
+PAGES = ("overview", "workers", "queues", "tasks", "schedules", "limits", "letters")
+#: How much of a page its picture shows.
+SHOWN = {"overview": 900, "workers": 240, "queues": 400, "tasks": 560, "schedules": 660, "limits": 300, "letters": 420}
+SHOWN |= {"worker": 900, "task": 900}
+
+
+def wrong_with(visitor: Visitor, addresses: dict[str, str]) -> dict[str, dict[str, list[str]]]:
+    """What is wrong with these pages; nothing, if all is well."""
+    wrong = {}
+    for name, path in addresses.items():
+        visitor.go(path)
+        if name in SHOWN:
+            visitor.picture(f"monitor-{name}", SHOWN[name])
+        if found := faults(visitor.page):
+            wrong[name] = found
+        assert visitor.page.evaluate("window.hit") is None
+        assert visitor.page.locator("img[src=x]").count() == 0
+    return wrong
+
+
+def a_census() -> str:
+    """Have one taken of this folder; the id of the task that sums it up."""
+    assert take_census.delay(str(Path(__file__).parent)).get(timeout=30)
+    found = wait_until(lambda: Result.objects.filter(name__endswith=".summarise").first(), "a census was taken")
+    assert found is not None
+    return str(found.pk)
+
+
+def test_every_page_is_for_everybody_on_any_screen_and_hostile_texts_do_nothing(visitor: Visitor, gate: Path) -> None:
+    # A picture is to show a shop as it is.
+    scene, row = furnish(NODE, hostile=not PICTURES), worker()
+    addresses = {name: to(name) for name in PAGES}
+    addresses |= {"worker": to("worker", row.pk), "task": to("task", a_census()), "failed": to("task", scene.failed)}
+    addresses |= {"searched": to("tasks") + "?q=state:FAILURE&col=name&col=args&col=result"}
+    addresses |= {"none": to("tasks") + "?q=no-such-task"}
+    hold.delay(str(gate))
+    becomes(lambda: Message.objects.filter(name=hold.name, owner__isnull=False).exists(), "something runs")
+    assert wrong_with(visitor, addresses) == {}
+    visitor.go(to("letters"))
+    assert PICTURES or MARKUP in visitor.text("main")
+
+
+def test_every_question_is_for_everybody_on_any_screen(visitor: Visitor) -> None:
+    scene, row = furnish(NODE), worker()
+    addresses = {verb: f"{to(verb)}?name=mail" for verb in ("pause", "purge")}
+    addresses |= {verb: to("order", row.pk, verb) for verb in ("autoscale", "time-limit")}
+    addresses |= {"forget": to("deed", scene.failed, "forget"), "run": to("schedule", scene.periodic, "run")}
+    addresses |= {"delete": f"{to('letters-delete')}?id={scene.letter}"}
+    assert wrong_with(visitor, addresses) == {}
+
+
+def test_light_and_dark_are_a_readers_choice_and_are_kept(visit: Visit) -> None:
+    furnish(NODE, hostile=False)
+    visitor = visit(color="dark", width=PHONE)
+    page = visitor.page
+    background = "getComputedStyle(document.body).backgroundColor"
+    visitor.go(to("overview"))
+    dark = page.evaluate(background)
+    visitor.picture("monitor-dark-narrow")
+    page.get_by_role("button", name="Light or dark").click()
+    light = page.evaluate(background)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(background) == light
+
+
+def test_what_is_not_there_is_said_on_a_page_that_all_can_read(visitor: Visitor) -> None:
+    for path, status in (
+        (to("task", "0192aaaa-0000-7000-8000-000000000000"), 404),
+        (to("worker", 1), 410),
+        (to("tasks") + "?q=state:%00&sort=no", 400),
+    ):
+        visitor.go(path)
+        assert faults(visitor.page) == {}
+        # That the browser tells of the status is right; and there is nothing else to tell of.
+        assert [each for each in visitor.errors if str(status) not in each] == []
+        visitor.errors.clear()

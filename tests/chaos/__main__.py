@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.chaos.pools import POOLS, PREFORK, Kind
 from tests.chaos.report import Row, nothing, page, rewrite, surroundings, table
-from tests.chaos.run import BY_NAME, LONG, MIDDLE, SHORT, play, unfit
+from tests.chaos.run import BY_NAME, LONG, MIDDLE, ORDER, SHORT, play, unfit
 from tests.chaos.several import play_all
 from tests.chaos.site import Timing, site
 from tests.servers import chosen
@@ -25,12 +25,10 @@ def main() -> int:
         timing = timing._replace(seconds=options.seconds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.pool == "all":
-        found, server = play_all(sys.argv[1:], options.jobs)
+        found, server = play_all(sys.argv[1:], options.jobs, options.minutes, options.only or ORDER)
     else:
         rows, server = play_one(options, timing, POOLS[options.pool])
         found = {options.pool: rows}
-    if options.rows:
-        options.rows.write_text(Row.as_text(found[options.pool], server))
     for pool, rows in found.items():
         print(f"\n{pool}:\n\n{table(rows)}")
     if options.write:
@@ -48,11 +46,13 @@ def play_one(options: argparse.Namespace, timing: Timing, kind: Kind) -> tuple[l
     with site(chosen()) as ground:
         server = ground.version
         print(surroundings(timing, server), flush=True)
-        for name in options.only or BY_NAME:
+        for name in options.only or (ORDER if options.rows else BY_NAME):
             began = time.monotonic()
             why = unfit(BY_NAME[name], kind)
             row = nothing(BY_NAME[name], why) if why else play(ground, BY_NAME[name], timing, kind)
             rows.append(row)
+            if options.rows:
+                options.rows.write_text(Row.as_text(rows, server))
             fine = f"– {why}" if why else "fine" if not row.problems else "BROKEN"
             print(f"{kind.name} {name}: {fine} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             for line in (*row.notes, *row.problems):
@@ -81,7 +81,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=list(BY_NAME), metavar="NAME", help="one of: %(choices)s")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page of the documentation")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs and audit of what was broken there")
-    parser.add_argument("--rows", type=Path, metavar="FILE", help="write the rows as JSON, too")
+    parser.add_argument("--minutes", type=float, help="with --pool all: what is not reached by then is left out")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="write the rows as JSON, too, each when it is known")
     return parser.parse_args()
 
 

@@ -22,6 +22,7 @@ from testproject.postgres.shared import CHECKOUT
 from tests.chaos.pools import PREFORK
 from tests.chaos.scenario import Scenario
 from tests.chaos.site import Ground
+from tests.chaos.tables import WAITING
 from tests.waits import wait_until
 from tests.worker.running import RunningWorker, migrate
 
@@ -30,6 +31,8 @@ MOUNT, UNMOUNT, GIT = (shutil.which(name) or f"/usr/bin/{name}" for name in ("mo
 DISK = 96 << 20
 #: What PostgreSQL says then, in the log of a worker or of the producer.
 FULL = "No space left on device"
+#: How many tasks wait when it is filled.
+PLENTY = 500
 #: How much longer than it gives a lost database a worker may take to end, in seconds.
 MARGIN = 15.0
 NAMES = sorted(module.name for module in pkgutil.iter_modules(migrations.__path__) if module.name[0].isdigit())
@@ -87,12 +90,14 @@ def disk_full(ground: Ground) -> None:
 
 
 def _fill_and_free(ground: Ground, ballast: Path) -> None:
-    ground.begin()
-    time.sleep(1.0)
+    workers = ground.begin()
+    # There is something to end, and to store, when there is no room.
+    ground.order("rush")
+    wait_until(lambda: ground.tables.number(WAITING) > PLENTY, "there is much to do")
     began = time.monotonic()
     try:
         fill(ballast)
-        wait_until(lambda: _full(ground), "there is no room left", 30.0)
+        wait_until(lambda: any(FULL in worker.log for worker in workers), "a worker met the full disk", 30.0)
         for _ in ground.every(0.5, max(1.0, ground.timing.full - (time.monotonic() - began))):
             # What a vacuum gives back is taken at once.
             fill(ballast)
@@ -103,10 +108,6 @@ def _fill_and_free(ground: Ground, ballast: Path) -> None:
         ground.settle()
     said = sum(text.count(FULL) for name, text in ground.logs() if name != "producer")
     ground.notes.append(f"the disk was full for {lasted:.0f} s; the workers met that {said} times")
-
-
-def _full(ground: Ground) -> bool:
-    return any(FULL in text for _, text in ground.logs())
 
 
 def _move_tables(ground: Ground, place: Path) -> None:

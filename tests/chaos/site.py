@@ -27,6 +27,8 @@ from tests.waits import wait_until
 from tests.worker.running import RunningWorker, Workers, migrate
 
 CHILDREN = 2
+#: How long the producer may take over its last call, in seconds.
+PATIENCE = 120.0
 APP = "tests.chaos"
 
 
@@ -168,8 +170,15 @@ class Ground:
         workers = [self.launch(proxy, *options, tree=tree, kind=kind) for proxy in through]
         for worker in workers:
             self.registered(worker, kind=kind)
-        wait_until(lambda: self._accepted() > 5, "calls are accepted", 40.0)
+        wait_until(lambda: self._accepted() > 5, "calls are accepted", PATIENCE)
+        wait_until(lambda: self.at_work(workers), "all workers run tasks", PATIENCE)
         return workers
+
+    def at_work(self, workers: Sequence[RunningWorker]) -> bool:
+        """Whether each of them has run a task."""
+        path = self.workers.audit.path
+        told = path.read_text() if path.exists() else ""
+        return all(f" {worker.name}@here " in told for worker in workers)
 
     def launch(
         self, proxy: Proxy | None = None, *options: str, tree: Path = CHECKOUT, kind: Kind | None = None
@@ -187,7 +196,7 @@ class Ground:
             **self.timing.settings,
         )
 
-    def registered(self, worker: RunningWorker, seconds: float = 40.0, kind: Kind | None = None) -> None:
+    def registered(self, worker: RunningWorker, seconds: float = PATIENCE, kind: Kind | None = None) -> None:
         """Wait until the worker has its row, and its children."""
         kind = kind or self.kind
         wait_until(
@@ -305,7 +314,7 @@ class Ground:
         """Stop the producer and wait until all has ended, or does not any more."""
         if self._producer is not None:
             self._producer.terminate()
-            code = self._producer.wait(self.timing.drain)
+            code = self._producer.wait(PATIENCE)
             assert code == 0, (self.folder / "producer.log").read_text()
         with contextlib.suppress(AssertionError):
             wait_until(lambda: not self.tables.left(), "all has ended", self.timing.drain)

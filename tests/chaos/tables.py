@@ -46,6 +46,7 @@ OLDER: LiteralString = """
     SELECT count(*) FROM djtasks_message
     WHERE lane IS NOT NULL AND created < statement_timestamp() - %s * interval '1 second'
 """
+WAITING: LiteralString = "SELECT count(*) FROM djtasks_message WHERE lane IS NOT NULL AND owner IS NULL"
 REGISTERED: LiteralString = "SELECT count(*) FROM djtasks_worker WHERE pid = %s"
 #: The server works for these sessions; it does not while it waits for the rest of a statement, or to be listened to.
 ACTIVE: LiteralString = """

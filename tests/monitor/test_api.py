@@ -37,12 +37,13 @@ PERMISSIONS = [
     "terminate_message",
 ]
 ON = {"MONITOR_API": True, "MONITOR_API_TOKENS": {"operator": {"token": SECRET, "permissions": PERMISSIONS}}}
-pytestmark = pytest.mark.django_db(transaction=True, available_apps=None)
+#: What is called, revoked and told is so in transactions of its own.
+commits = pytest.mark.django_db(transaction=True, available_apps=None)
 
 
 @pytest.fixture(autouse=True)
 def _on(db: None, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The API is on, there is a task, and the tables are empty."""
+    """The API is on, and there is a task."""
     monkeypatch.setattr(workers, "ANSWER_WITHIN", 0.0)
     configure(**ON)
 
@@ -50,11 +51,17 @@ def _on(db: None, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatc
     def summed(a: int, b: int = 0) -> int:
         return a + b
 
+    yield
+    tasks.pop("tests.summed", None)
+
+
+@pytest.fixture
+def alone(db: None) -> Iterator[None]:
+    """What is committed is gone at the end."""
     with open_private("test") as conn:
         empty(conn)
         yield
         empty(conn)
-    tasks.pop("tests.summed", None)
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ def api() -> Client:
 
 
 def get(client: Client, path: str, status: int = 200, **query: Any) -> Any:
-    answer = client.get(f"/djtasks/api/{path}", query)
+    answer = client.get(f"/djtasks/api/{path}", query or None)
     assert answer.status_code == status, answer.content
     return answer.json()
 
@@ -88,7 +95,7 @@ def test_workers_are_shown_from_their_rows(api: Client) -> None:
     assert found["celery@here"]["active_queues"] == [{"name": "celery"}]
     assert found["celery@here"]["stats"]["pool"] == {"implementation": "prefork", "max-concurrency": 1}
     assert found["celery@here"]["stats"]["total"] == 12
-    assert get(api, "workers", status=1) == {"celery@here": True, "late@here": False}
+    assert api.get("/djtasks/api/workers?status=1").json() == {"celery@here": True, "late@here": False}
     one = get(api, "workers", workername="celery@here")
     assert [each["name"] for each in one["celery@here"]["active"]] == ["tests.add"]
     assert "no worker 'nobody'" in get(api, "workers", 404, workername="nobody")["error"]
@@ -98,13 +105,13 @@ def test_tasks_are_listed_filtered_and_paged_as_in_flower(api: Client) -> None:
     made = [a_message() for _ in range(3)]
     ended = [a_result(name="tests.other", state="FAILURE", worker="w@here", result=b'{"exc_type": "E"}') for _ in "12"]
     found = get(api, "tasks")
-    assert [*found] == [str(each.pk) for each in reversed(made + ended)]
+    assert [*found] == [str(each.pk) for each in (*reversed(ended), *reversed(made))]
     assert found[str(made[0].pk)]["args"] == "[1, 2]"
     assert found[str(made[0].pk)]["state"] == "PENDING"
     assert found[str(ended[0].pk)]["exception"].startswith("E: ")
     assert [*get(api, "tasks", sort_by="received", limit=2, offset=1)] == [str(each.pk) for each in made[1:]]
-    for query in ({"taskname": "other"}, {"state": "FAILURE"}, {"workername": "w@here"}, {"search": "name:other"}):
-        assert {*get(api, "tasks", **query)} == {str(each.pk) for each in ended}, query
+    for query in ("taskname=other", "state=FAILURE", "workername=w@here", "search=name:other"):
+        assert {*get(api, f"tasks?{query}")} == {str(each.pk) for each in ended}, query
     assert get(api, "tasks", received_start="2099-01-01") == {}
     assert len(get(api, "tasks", received_end="2099-01-01 10:00")) == 5
     assert [*get(api, "tasks", search=str(made[0].pk))] == [str(made[0].pk)]
@@ -164,6 +171,8 @@ def test_no_address_needs_many_statements(api: Client, admin_client: Client) -> 
 # -- what it does -------------------------------------------------------------------------------------------------
 
 
+@commits
+@pytest.mark.usefixtures("alone")
 def test_tasks_are_called(api: Client) -> None:
     told = post(api, "task/async-apply/tests.summed", {"args": [1], "kwargs": {"b": 2}, "queue": "q", "countdown": 9})
     message = Message.objects.get()
@@ -181,6 +190,8 @@ def test_tasks_are_called(api: Client) -> None:
     assert told.json()["state"] == "PENDING"
 
 
+@commits
+@pytest.mark.usefixtures("alone")
 def test_a_name_that_is_not_known_here_is_called_only_if_that_is_allowed(
     api: Client, configure: Callable[..., None]
 ) -> None:
@@ -193,6 +204,8 @@ def test_a_name_that_is_not_known_here_is_called_only_if_that_is_allowed(
         assert "no task 'elsewhere.task'" in post(api, f"task/{verb}/elsewhere.task", status=404)["error"]
 
 
+@commits
+@pytest.mark.usefixtures("alone")
 def test_tasks_are_revoked_terminated_and_aborted(api: Client) -> None:
     a_worker()
     waits, runs = a_message(), a_message(owner=4242, claim=1)
@@ -208,6 +221,8 @@ def test_tasks_are_revoked_terminated_and_aborted(api: Client) -> None:
     assert "nothing was there to stop" in post(api, f"task/abort/{waits.pk}", status=404)["error"]
 
 
+@commits
+@pytest.mark.usefixtures("alone")
 def test_to_terminate_needs_its_own_permission(api: Client, configure: Callable[..., None]) -> None:
     message = a_message()
     revoker = {"token": SECRET, "permissions": ["revoke_message"]}
@@ -217,6 +232,8 @@ def test_to_terminate_needs_its_own_permission(api: Client, configure: Callable[
     post(api, f"task/revoke/{message.pk}")
 
 
+@commits
+@pytest.mark.usefixtures("alone")
 def test_a_worker_that_does_not_answer_in_time_is_said_to(api: Client) -> None:
     a_worker()
     for path in ("worker/pool/grow/celery@here", "worker/queue/add-consumer/celery@here?queue=q"):
@@ -255,9 +272,12 @@ def test_a_token_can_be_kept_as_its_hash(api: Client, configure: Callable[..., N
     get(api, "tasks", 403)
 
 
+@commits
+@pytest.mark.usefixtures("alone")
 def test_tokens_are_shown_nowhere(api: Client, caplog: pytest.LogCaptureFixture) -> None:
-    post(api, "task/revoke/some")
-    assert "operator, by the monitor's API" in caplog.text or caplog.text == ""
+    with caplog.at_level("INFO", "djtasks.monitor"):
+        post(api, "task/revoke/some")
+    assert "operator, by the monitor's API: /djtasks/api/task/revoke/some (200)" in caplog.messages
     Client(headers={"Authorization": f"Bearer {SECRET}x"}).get("/djtasks/api/workers")
     shown = [caplog.text, repr(settings.MONITOR_API_TOKENS), str(appconf.table()), str(appconf.table(True))]
     assert not [each for each in shown if SECRET in each]
@@ -293,6 +313,8 @@ def test_tokens_that_make_no_sense_are_told_without_them(said: Any, text: str) -
 HOSTILE = ["\0", "\ud800", "' OR 1=1 --", "<script>", "../../etc/passwd", "x" * 5000, "%s%n", "{{7*7}}", "9" * 400]
 
 
+@commits
+@pytest.mark.usefixtures("alone")
 def test_hostile_texts_are_refused_or_mean_nothing(api: Client) -> None:
     a_worker()
     a_message()

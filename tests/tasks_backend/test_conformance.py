@@ -338,7 +338,9 @@ def test_a_coroutine_retrieves_results(alias: str) -> None:
 
 
 @KEEPING
-@pytest.mark.parametrize("result_id", ["unknown", "", None, 5, "a\0b", "\ud800", "6" * 5000, [], new_task_id()])
+@pytest.mark.parametrize(
+    "result_id", ["unknown", "", None, 5, "a\0b", "\ud800", "6" * 5000, [], pytest.param(new_task_id(), id="uuid")]
+)
 def test_an_id_that_nobody_knows_has_no_result(alias: str, result_id: Any) -> None:
     with pytest.raises(exceptions.TaskResultDoesNotExist):
         task_backends[alias].get_result(result_id)

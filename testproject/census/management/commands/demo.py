@@ -35,8 +35,9 @@ CHAOS_AFTER = 0.2
 #: What beat sends, and what it takes the census of.
 PERIODIC = "census of the demo"
 SMALL = Path(__file__).resolve().parents[2]
-#: Who may look at the live monitor while the demo is kept; and about how long the census then takes, to be watched.
-VISITOR = "demo"
+#: How names of those begin who may look at the live monitor while a demo is kept; and about how long the census then
+#: takes, to be watched.
+VISITOR = "demo-"
 WATCHED_SECONDS = 25.0
 LONGEST_PAUSE = 0.05
 #: How often a small census is taken then.
@@ -78,6 +79,7 @@ class Trip:
         self.folder = folder
         self.chaos = chaos
         self.keep = keep
+        self.visitor: User | None = None
         self.files = {printable(path) for path in find_files(folder)}
         self.bar = Bar(command, len(self.files))
 
@@ -87,6 +89,14 @@ class Trip:
             raise CommandError(f"There is no Python file in {self.folder}.")
         self.say("Preparing the database …")
         call_command("migrate", verbosity=0, interactive=False)
+        try:
+            self.travel()
+        finally:
+            if self.visitor is not None:
+                self.visitor.delete()
+
+    def travel(self) -> None:
+        """From the first process to the last."""
         with Processes(self.environment()) as processes:
             # Without --insecure a site that is not being debugged serves no files of its own.
             site = processes.start("site", "runserver", "--noreload", "--insecure", "127.0.0.1:0")
@@ -122,14 +132,11 @@ class Trip:
             self.say(line)
 
     def invite(self, address: str) -> None:
-        """Say where the work can be watched, and by whom: a user of the demo's own, with a new password each time."""
-        visitor, _ = User.objects.get_or_create(username=VISITOR)
-        visitor.is_staff = visitor.is_superuser = True
-        password = secrets.token_urlsafe(9)
-        visitor.set_password(password)
-        visitor.save()
+        """Say where the work can be watched, and by whom: a user of this demo's own, who goes with it."""
+        name, password = VISITOR + secrets.token_hex(2), secrets.token_urlsafe(9)
+        self.visitor = User.objects.create_superuser(name, password=password)
         self.say(f"Watch it live: {address.rstrip('/')}{reverse('djtasks_monitor:overview')}")
-        self.say(f"  (name {VISITOR}, password {password})")
+        self.say(f"  (name {name}, password {password})")
 
     def stay(self, address: str, *processes: Process) -> None:
         """Take a small census again and again until somebody has seen enough."""
@@ -146,7 +153,6 @@ class Trip:
             self.say("\nEnough seen.")
         finally:
             made.delete()
-            User.objects.filter(username=VISITOR).delete()
 
     def again_and_again(self, *processes: Process) -> list[str]:
         """Schedule a small census every second, wait until two of them are complete, and end it; a line for each."""
