@@ -28,8 +28,11 @@ logger = logging.getLogger("djtasks.waiting")
 
 #: How long a registration lasts, and how long before its end it is renewed (seconds).
 REGISTERED, RENEWED = 60.0, 30.0
-#: Reads that no ring asked for are at least this far apart: twenty a second.
+#: Reads that no ring asked for are at least this far apart while nothing ends: twenty a second.
 BETWEEN_READS = 0.05
+#: After a read that brought something, the next may come after so many times the time it took: who gets the results
+#: of many tasks, one after another, gets those that are there at once.
+LEFT_ALONE = 4.0
 #: How long the connection is kept when nobody waits any more (seconds).
 LINGER = 10.0
 
@@ -88,6 +91,8 @@ class Hub(threading.Thread):
         #: What was rung for, and is waited for here.
         self._rung: set[str] = set()
         self._renew_at = self._poll_at = self._last_look = 0.0
+        #: How long after a look at everything the next one is due, at the soonest (seconds).
+        self._pause = BETWEEN_READS
         self._idle_since: float | None = None
 
     def add(self, waiters: Mapping[str, Waiter]) -> bool:
@@ -172,7 +177,7 @@ class Hub(threading.Thread):
         """When to look for everything that is waited for. Call it with the lock."""
         if not self.waiters:
             return float("inf")
-        soonest = self._last_look + BETWEEN_READS
+        soonest = self._last_look + self._pause
         new = any(not each.read for found in self.waiters.values() for each in found)
         return soonest if new else max(self._poll_at, soonest)
 
@@ -192,6 +197,8 @@ class Hub(threading.Thread):
         if everything and len(found) < len(asked):
             # No ring tells of the task for which an id stands.
             found |= results.fetch_ended_aliases(conn, [task_id for task_id in asked if task_id not in found])
+        if everything:
+            self._pause = min(BETWEEN_READS, LEFT_ALONE * (time.monotonic() - now)) if found else BETWEEN_READS
         with self.lock:
             for waiters in asked.values():
                 for waiter in waiters:

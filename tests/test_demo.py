@@ -151,7 +151,7 @@ def test_a_demo_that_is_kept_is_watched_live_by_a_visitor_of_its_own(
     assert found, said
     port, path, name, password = found.groups()
     browser = Browser(f"http://127.0.0.1:{port}/")
-    address, page = browser.submit(path, username=name, password=password)
+    address, page = browser.submit(f"/admin/login/?next={path}", username=name, password=password)
     assert address.endswith(path)
     assert "What is wrong right now" in page
     assert "testproject.census.tasks.summarise" in browser.get(f"{path}tasks/?q=name:summarise")

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from django.utils.module_loading import import_string
 
+from djtasks.cli import foreign
 from djtasks.cli.exits import EX_OK, Unavailable, Usage
 from djtasks.cli.output import Say, add_json, as_json
 from djtasks.cli.watch import NoTerminal, watch
@@ -38,10 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-r", "--maxrate", metavar="RATE", help="at most so many: 10/m, say")
     add("--replay", action="store_true", help="begin with the events that are still kept")
     add_json(parser)
+    foreign.add_arguments(parser, foreign.EVENTS)
 
 
 def run(given: Mapping[str, Any], say: Say) -> int:
     """Show them until told to stop. Raises Usage and Unavailable."""
+    foreign.explain(given, foreign.EVENTS, lambda text: sys.stderr.write(f"{text}\n"))
     camera = given.get("camera")
     if camera and (given["dump"] or given["json"]):
         raise Usage("--camera takes snapshots, and --dump and --json write lines: choose one")

@@ -31,6 +31,12 @@ VERBS: Options = {
     "foreign_workdir": (("--workdir",), "DIR", "manage.py knows where the project is"),
     "foreign_quiet": (("-q", "--quiet"), None, "there is no banner"),
 }
+#: Of `events`.
+EVENTS: Options = {
+    "foreign_loglevel": (("-l", "--loglevel"), "LEVEL", "LOGGING of Django's settings says what is logged"),
+    "foreign_logfile": (("-f", "--logfile"), "FILE", "LOGGING of Django's settings says where to"),
+    "executable": _EXECUTABLE,
+}
 #: Of a worker.
 WORKERS: Options = {
     **EVERYWHERE,

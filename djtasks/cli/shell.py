@@ -17,14 +17,15 @@ from djtasks.registry import import_default_modules, tasks
 from djtasks.result import AsyncResult
 
 HELP = "Python with the app and all tasks at hand."
-SHELLS = ("ipython", "bpython", "python")
+#: The flags of a letter that they have.
+SHELLS = {"ipython": ("-I",), "bpython": ("-B",), "python": ()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Celery's options, and one for scripts."""
     add = parser.add_argument
-    for name in SHELLS:
-        add(f"--{name}", dest="shell", action="store_const", const=name, help=f"with {name}")
+    for name, short in SHELLS.items():
+        add(*short, f"--{name}", dest="shell", action="store_const", const=name, help=f"with {name}")
     add("-T", "--without-tasks", action="store_true", help="without a name for each task")
     add("-c", "--command", metavar="CODE", help="run this, and end")
     add("-j", "--json", action="store_true", help="with --command: what `_` is then, as JSON")

@@ -42,16 +42,20 @@ def run(given: Mapping[str, Any], say: Say) -> int:
     begins = layers.PREFIXES if namespace == "CELERY" else (f"{namespace}_",)
     if not source and not any(key.startswith(begins) for key in names):
         say(f"Django's settings have no name that begins with {namespace}_; name a file of Celery's settings")
-    found, needless = _sorted_out(names, namespace)
+    found, needless, unknown = _sorted_out(names, namespace)
     good = {key: value for key, value in found.items() if _literal(value) is not None}
     odd = {key: value for key, value in found.items() if key not in good}
     wrong = [each for each in problems(good) if each.level == "error"]
     if given.get("json"):
         by_hand = {key: safe_repr(value, 200) for key, value in odd.items()}
         texts = [each.text for each in wrong]
-        say(as_json({"DJTASKS": good, "by_hand": by_hand, "not_needed": needless, "problems": texts}))
+        say(
+            as_json(
+                {"DJTASKS": good, "by_hand": by_hand, "not_needed": needless, "unknown": unknown, "problems": texts}
+            )
+        )
     else:
-        for line in _lines(good, odd, needless):
+        for line in _lines(good, odd, needless, unknown):
             say(line)
         for each in wrong:
             say(f"# !!! {each.text} {each.hint}")
@@ -82,14 +86,17 @@ def _literal(value: Any) -> str | None:
         return None
 
 
-def _sorted_out(names: Mapping[str, Any], namespace: str) -> tuple[dict[str, Any], list[str]]:
-    """What acts here, by our names, and the names of what does not. Raises Usage where two names contradict."""
+def _sorted_out(names: Mapping[str, Any], namespace: str) -> tuple[dict[str, Any], list[str], list[str]]:
+    """What acts here, by our names; the names of what does not; and those that only look like settings.
+
+    Raises Usage where two names contradict.
+    """
     if namespace == "CELERY":
         # Django's settings have others between them, and may have Celery's in the style of any time.
         found = layers.celerys_in(names)
         for one, other in found.clashes:
             raise Usage(f"{one} and {other} are one setting, with different values; take one of them out")
-        return found.values, sorted(found.foreign.values())
+        return found.values, sorted(found.foreign.values()), sorted(found.strange)
     prefix = f"{namespace.upper()}_" if namespace else ""
     ours = [name for name in names if name.upper().startswith(prefix)]
     try:
@@ -97,17 +104,20 @@ def _sorted_out(names: Mapping[str, Any], namespace: str) -> tuple[dict[str, Any
         known = layers.known(names, namespace)
     except ImproperlyConfigured as error:
         raise Usage(str(error)) from None
-    return known, sorted(name for name in ours if _means_nothing(name, namespace))
+    begins = prefix or layers.PREFIXES
+    needless: list[str] = []
+    unknown: list[str] = []
+    for name in sorted(ours):
+        try:
+            if layers.name_of(name, namespace) is None:
+                needless.append(name)
+        except ImproperlyConfigured:
+            if name.upper().startswith(begins):
+                unknown.append(name)
+    return known, needless, unknown
 
 
-def _means_nothing(name: str, namespace: str) -> bool:
-    try:
-        return layers.name_of(name, namespace) is None
-    except ImproperlyConfigured:
-        return False
-
-
-def _lines(good: Mapping[str, Any], odd: Mapping[str, Any], needless: list[str]) -> Iterator[str]:
+def _lines(good: Mapping[str, Any], odd: Mapping[str, Any], needless: list[str], unknown: list[str]) -> Iterator[str]:
     yield "DJTASKS = {"
     for key, value in sorted(good.items()):
         yield f'    "{key}": {_literal(value)},'
@@ -116,3 +126,5 @@ def _lines(good: Mapping[str, Any], odd: Mapping[str, Any], needless: list[str])
     yield "}"
     if needless:
         yield f"# Not needed any more: {', '.join(needless)}"
+    if unknown:
+        yield f"# Left out, as no settings of Celery's (those of Django's settings want --django): {', '.join(unknown)}"

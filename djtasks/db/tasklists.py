@@ -383,8 +383,8 @@ def _ended_statement(
     )  # fmt: skip
 
 
-def by_ids(conn: BaseDatabaseWrapper, ids: Sequence[UUID]) -> list[Task]:
-    """The tasks of these ids that there are."""
+def by_ids(conn: BaseDatabaseWrapper, ids: Sequence[UUID], tables: Collection[str] = BOTH) -> list[Task]:
+    """The tasks of these ids that there are, as these tables know them."""
     query: LiteralString = (
         "SELECT " + _MESSAGE + " FROM djtasks_message WHERE id = ANY (%(ids)s::uuid[]) UNION ALL SELECT "
         + _RESULT + " FROM djtasks_result WHERE id = ANY (%(ids)s::uuid[])"
@@ -392,5 +392,6 @@ def by_ids(conn: BaseDatabaseWrapper, ids: Sequence[UUID]) -> list[Task]:
     found: dict[UUID, Task] = {}
     for row in rows(conn, query, {"ids": list(ids)}):
         task = Task._make(row)
-        found[task.id] = _joined(found[task.id], task) if task.id in found else task
+        if (MESSAGES if task.waits else RESULTS) in tables:
+            found[task.id] = _joined(found[task.id], task) if task.id in found else task
     return list(found.values())

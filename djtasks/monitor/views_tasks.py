@@ -127,7 +127,7 @@ def _found(request: HttpRequest, wanted: Search, columns: Sequence[str]) -> dict
     conn, oldest_first = borrow(), not sort.startswith("-")
     rest, searched = "", False
     if wanted.uuid is not None:
-        listed = [task for task in tasklists.by_ids(conn, [wanted.uuid]) if _table(task) in tables]
+        listed = tasklists.by_ids(conn, [wanted.uuid], tables)
     elif sort.endswith(ENDED):
         if tasklists.RESULTS not in tables or _waits(wanted):
             raise Problem(_("What waits or runs has not ended: sort it by when it was called."))
@@ -180,10 +180,6 @@ def _tables(request: HttpRequest, wanted: Search) -> list[str]:
     if not found:
         raise Problem(_("To search in arguments and results needs the permission to see them."), 403)
     return found
-
-
-def _table(task: Task) -> str:
-    return tasklists.MESSAGES if task.waits else tasklists.RESULTS
 
 
 def _waits(wanted: Search) -> bool:

@@ -175,6 +175,8 @@ def consumed_queues(wanted: list[str] | None, excluded: list[str]) -> tuple[str,
     not allow.
     """
     declared = known_queues()
+    if wanted is not None and not wanted:
+        raise ImproperlyConfigured("--queues names no queue (an empty variable, perhaps): name one, or leave it out")
     for name in wanted or ():
         try:
             queue_name(name)

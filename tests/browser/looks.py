@@ -1,13 +1,19 @@
 """How a page looks to those who do not see it as its maker did: in the dark, on a telephone, with a screen reader."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.conftest import Visitor
+
 #: What WCAG 2.2 asks for at AA, and what axe calls good practice besides.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+#: How much of a page its picture shows.
+SHOWN = {"overview": 900, "workers": 240, "queues": 400, "tasks": 560, "schedules": 660, "limits": 300, "letters": 420}
+SHOWN |= {"worker": 900, "task": 900}
 PHONE, DESK, WIDE = 375, 1280, 2560
 #: Tells of what the page's Content-Security-Policy has forbidden: a visitor's errors have it then.
 WATCH = """
@@ -64,3 +70,19 @@ def faults(page: Any) -> dict[str, list[str]]:
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": DESK, "height": 900})
     return {where: wrong for where, wrong in found.items() if wrong}
+
+
+def wrong_with(visitor: Visitor, addresses: Mapping[str, str]) -> str:
+    """What is wrong with these pages; nothing, if all is well."""
+    wrong = {}
+    for name, path in addresses.items():
+        visitor.go(path)
+        if name in SHOWN:
+            visitor.picture(f"monitor-{name}", SHOWN[name])
+        if found := faults(visitor.page):
+            wrong[name] = found
+        assert visitor.page.evaluate("window.hit") is None
+        assert visitor.page.locator("img[src=x]").count() == 0
+    return "\n".join(
+        f"{name}, {where}: {each}" for name, found in wrong.items() for where in found for each in found[where]
+    )

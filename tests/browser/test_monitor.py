@@ -12,7 +12,7 @@ from djtasks.models import Message, PeriodicTask, Queue, Result, Sample, Worker
 from testproject.census.processes import Process
 from testproject.census.tasks import take_census
 from tests.browser.conftest import PICTURES, Site, Visitor
-from tests.browser.looks import PHONE, WATCH, faults
+from tests.browser.looks import PHONE, WATCH, faults, wrong_with
 from tests.browser.scenes import MARKUP, furnish
 from tests.waits import wait_until
 from tests.worker.running import query
@@ -320,23 +320,6 @@ def test_without_scripts_all_can_be_read_and_done(visit: Visit) -> None:
 
 
 PAGES = ("overview", "workers", "queues", "tasks", "schedules", "limits", "letters")
-#: How much of a page its picture shows.
-SHOWN = {"overview": 900, "workers": 240, "queues": 400, "tasks": 560, "schedules": 660, "limits": 300, "letters": 420}
-SHOWN |= {"worker": 900, "task": 900}
-
-
-def wrong_with(visitor: Visitor, addresses: dict[str, str]) -> dict[str, dict[str, list[str]]]:
-    """What is wrong with these pages; nothing, if all is well."""
-    wrong = {}
-    for name, path in addresses.items():
-        visitor.go(path)
-        if name in SHOWN:
-            visitor.picture(f"monitor-{name}", SHOWN[name])
-        if found := faults(visitor.page):
-            wrong[name] = found
-        assert visitor.page.evaluate("window.hit") is None
-        assert visitor.page.locator("img[src=x]").count() == 0
-    return wrong
 
 
 def a_census() -> str:
@@ -356,7 +339,7 @@ def test_every_page_is_for_everybody_on_any_screen_and_hostile_texts_do_nothing(
     addresses |= {"none": to("tasks") + "?q=no-such-task"}
     hold.delay(str(gate))
     becomes(lambda: Message.objects.filter(name=hold.name, owner__isnull=False).exists(), "something runs")
-    assert wrong_with(visitor, addresses) == {}
+    assert wrong_with(visitor, addresses) == ""
     visitor.go(to("letters"))
     assert PICTURES or MARKUP in visitor.text("main")
 
@@ -367,7 +350,7 @@ def test_every_question_is_for_everybody_on_any_screen(visitor: Visitor) -> None
     addresses |= {verb: to("order", row.pk, verb) for verb in ("autoscale", "time-limit")}
     addresses |= {"forget": to("deed", scene.failed, "forget"), "run": to("schedule", scene.periodic, "run")}
     addresses |= {"delete": f"{to('letters-delete')}?id={scene.letter}"}
-    assert wrong_with(visitor, addresses) == {}
+    assert wrong_with(visitor, addresses) == ""
 
 
 def test_light_and_dark_are_a_readers_choice_and_are_kept(visit: Visit) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.chaos.pools import POOLS, PREFORK, Kind
 from tests.chaos.report import Row, nothing, page, rewrite, surroundings, table
-from tests.chaos.run import BY_NAME, LONG, MIDDLE, ORDER, SHORT, play, unfit
+from tests.chaos.run import BY_NAME, LIGHTER, LONG, MIDDLE, ORDER, SHORT, play, unfit
 from tests.chaos.several import play_all
 from tests.chaos.site import Timing, site
 from tests.servers import chosen
@@ -21,6 +21,8 @@ def main() -> int:
     """Play the scenarios, print the table."""
     options = arguments()
     timing = LENGTHS[options.length]
+    if timing is MIDDLE and options.pool not in (PREFORK.name, "all"):
+        timing = LIGHTER
     if options.seconds is not None:
         timing = timing._replace(seconds=options.seconds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

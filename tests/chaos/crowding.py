@@ -40,6 +40,7 @@ HOGS = "SELECT count(*) FROM djtasks_result WHERE name = 'chaos.late_hog' AND st
 def flooded(ground: Ground) -> None:
     """One queue has always very many tasks waiting: those of the other are begun soon all the same."""
     ground.begin((None, None), "-Q", f"celery,{FLOODED}", rate=BESIDE)
+    wait_until(lambda: ground.tables.number(WAITING, "celery") < BESIDE, "the other queue is as good as empty", STARTED)
     ground.order(f"flood {2 * FLOOD}")
     wait_until(lambda: ground.tables.number(WAITING, FLOODED) > FLOOD, "the queue is flooded")
     ground.fault("queue flooded")
@@ -64,6 +65,7 @@ def flooded(ground: Ground) -> None:
         f" {statistics.median(found):.3f} s (median), {p99:.2f} s (p99), {found[-1]:.2f} s (the longest)"
     )
     assert least > 0, "the flooded queue ran dry: nothing is shown"
+    assert len(found) > 10, f"only {len(found)} tasks of the other queue: nothing is shown"
     assert p99 < PICKED_UP, f"the other queue's tasks were begun within {p99:.2f} s (p99), over {PICKED_UP:g} s"
 
 

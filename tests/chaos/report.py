@@ -125,7 +125,7 @@ What happens to tasks when something breaks, and what becomes of claims when tab
 """
 #: Between the parts of the page: each is written by a program of its own.
 MARK = "<!-- {} -->\n"
-PARTS = ("faults", "pools", "growth")
+PARTS = ("faults", "pools", "growth", "monitor")
 TEXT = """\
 ## Faults, at length
 

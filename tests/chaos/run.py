@@ -19,8 +19,8 @@ SCENARIOS: Final = (*USUAL, *CROWDING, *HARDSHIP)
 BY_NAME: Final[Mapping[str, Scenario]] = {scenario.name: scenario for scenario in SCENARIOS}
 #: Those that most depend on the pool, or on nothing else, come first: where time is short the others are left out.
 FIRST: Final = (
-    *("worker", "child", "forkserver", "zombie", "flood", "control", "memory", "upgrade", "disk", "term", "crash"),
-    *("partition", "rolling", "many"),
+    *("worker", "child", "forkserver", "control", "flood", "disk", "term", "upgrade", "memory", "zombie", "crash"),
+    *("many", "partition", "rolling"),
 )
 ORDER: Final = (*FIRST, *(name for name in BY_NAME if name not in FIRST))
 
@@ -44,6 +44,8 @@ SHORT = Timing(
 BRIEF = SHORT._replace(seconds=3, dead_after=2.5, worker_every=1.5, crash_every=1.5, full=4)
 #: For all pools in a quarter of an hour: short, but for what is only shown by its length.
 MIDDLE = SHORT._replace(dead_after=4, cuts=2, full=30, away=33, many=30)
+#: And for those that are not prefork: what their workers would only wait for, or repeat, is shorter.
+LIGHTER = MIDDLE._replace(away=2, many=10)
 LONG = Timing(
     seconds=60,
     heartbeat=1.5,

@@ -5,6 +5,7 @@ import argparse
 import pytest
 from django.core.management import load_command_class
 
+from djtasks import __version__
 from djtasks.cli import foreign
 
 #: Of `celery --help`, `celery worker --help` and `celery beat --help`, version 5.7.0.
@@ -35,7 +36,18 @@ def test_every_option_of_celerys_is_taken(command: str) -> None:
     assert set(COMMANDS[command].split()) <= options_of(command)
 
 
-@pytest.mark.parametrize("options", [foreign.VERBS, foreign.WORKERS, foreign.BEATS], ids=["verbs", "worker", "beat"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_version_is_that_of_djtasks(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_command_class("djtasks", command).create_parser("manage.py", command).parse_args(["--version"])
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    "options",
+    [foreign.VERBS, foreign.EVENTS, foreign.WORKERS, foreign.BEATS],
+    ids=["verbs", "events", "worker", "beat"],
+)
 def test_those_that_do_nothing_say_why_in_a_line_each(options: foreign.Options) -> None:
     said: list[str] = []
     foreign.explain(dict.fromkeys(options, "x"), options, said.append)

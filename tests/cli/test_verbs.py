@@ -326,6 +326,20 @@ def test_upgrade_reads_the_celery_settings_of_django(djtasks_command: Command) -
     assert (code, found["DJTASKS"], found["not_needed"]) == (0, {"TASK_TIME_LIMIT": 60}, ["CELERY_BROKER_URL"])
 
 
+@pytest.mark.parametrize(("option", "acts"), [((), False), (("--django",), True)])
+def test_upgrade_names_what_it_leaves_out(
+    djtasks_command: Command, tmp_path: Path, option: tuple[str, ...], acts: bool
+) -> None:
+    path = tmp_path / "settings.py"
+    path.write_text("import os\nDEBUG = True\nCELERY_TASK_ALWAYS_EAGER = True\nCELERY_OF_OUR_OWN = 1\n")
+    _, said = djtasks_command("upgrade", "settings", str(path), *option, "--json")
+    found = json.loads(said)
+    lost = [] if acts else ["CELERY_TASK_ALWAYS_EAGER"]
+    assert found["DJTASKS"] == ({"TASK_ALWAYS_EAGER": True} if acts else {})
+    assert found["unknown"] == ["CELERY_OF_OUR_OWN", *lost]
+    assert f"--django): {', '.join(found['unknown'])}" in djtasks_command("upgrade", "settings", str(path), *option)[1]
+
+
 @pytest.mark.parametrize("style", ["old", "django"])
 def test_upgrade_knows_every_name_that_a_setting_of_celerys_has_had(
     djtasks_command: Command, tmp_path: Path, style: str

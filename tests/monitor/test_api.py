@@ -221,6 +221,13 @@ def test_tasks_are_revoked_terminated_and_aborted(api: Client) -> None:
     assert "nothing was there to stop" in post(api, f"task/abort/{waits.pk}", status=404)["error"]
 
 
+def test_in_eager_mode_a_task_runs_in_the_request(api: Client, configure: Callable[..., None]) -> None:
+    configure(**ON, TASK_ALWAYS_EAGER=True)
+    assert post(api, "task/apply/tests.summed", {"args": [1, 2]})["result"] == 3
+    assert post(api, "task/apply/tests.summed", {"args": ["x"]})["state"] == "FAILURE"
+    assert "task-id" in post(api, "task/async-apply/tests.summed", {"args": [1]})
+
+
 @commits
 @pytest.mark.usefixtures("alone")
 def test_to_terminate_needs_its_own_permission(api: Client, configure: Callable[..., None]) -> None:

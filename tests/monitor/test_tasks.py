@@ -199,6 +199,11 @@ def test_whoever_sees_one_table_sees_its_tasks_only(staff: Callable[..., Client]
         assert find(client, str(unseen.pk)) == []
         assert client.get(to("task", seen.pk)).status_code == 200
         assert unseen.name not in words(client.get(to("task", unseen.pk)), 403)
+    both = a_message()
+    a_result(id=both.pk, state="half way", done=None)
+    for query in ("", f"uuid:{both.pk}"):
+        assert "half way" not in words(staff("view_message", f"search {query}").get(to("tasks"), {"q": query}))
+    assert "half way" not in words(staff("view_message", "task").get(to("task", both.pk)))
 
 
 @pytest.mark.parametrize(

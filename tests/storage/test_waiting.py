@@ -296,6 +296,15 @@ def test_newcomers_do_not_ask_more_often_either(conn: psycopg.Connection, reads:
     assert len(reads) <= (time.monotonic() - began) * 20 + 1
 
 
+def test_those_that_have_ended_are_had_one_after_another_without_a_pause(conn: psycopg.Connection) -> None:
+    ids = put(conn, 60)
+    run(conn, ring=False)
+    began = time.monotonic()
+    for task_id in ids:
+        assert waiting.wait_for(task_id, 20, NEVER).state == "SUCCESS"
+    assert time.monotonic() - began < 60 * waiting.BETWEEN_READS * 0.7
+
+
 def test_a_ring_for_others_costs_no_query(conn: psycopg.Connection, pool: ThreadPoolExecutor, reads: list[int]) -> None:
     [mine] = put(conn)
     stored = pool.submit(waiting.wait_for, mine, 20, NEVER)

@@ -112,6 +112,8 @@ def test_a_worker_that_cannot_start_ends_with_one_sentence_that_says_why_and_lea
     ("options", "says"),
     [
         (["-c", "0"], "--concurrency must be at least 1, not 0"),
+        (["-c", "1025"], "the prefork pool runs 1024 tasks at a time; drop --concurrency 1025"),
+        (["-P", "threads", "-c", "100000"], "the threads pool runs 1024 tasks at a time; drop --concurrency 100000"),
         (["-Q", "a", "-X", "a"], "no queue is left to consume"),
         (["--time-limit", "0"], "--time-limit must be more than 0 seconds, not 0.0"),
         (["--time-limit", "nan"], "--time-limit must be more than 0 seconds, not nan"),

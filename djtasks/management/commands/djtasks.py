@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
+from djtasks import __version__
 from djtasks.cli import umbrella
 from djtasks.cli.exits import EX_FAILURE, EX_UNAVAILABLE, EX_USAGE, Refusal
 from djtasks.db.connections import LOST, reason
@@ -28,6 +29,10 @@ class Command(BaseCommand):
             if error.code == _ARGPARSES:
                 sys.exit(EX_USAGE)
             raise
+
+    def get_version(self) -> str:
+        """What `--version` says."""
+        return __version__
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The verbs."""

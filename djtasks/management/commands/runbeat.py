@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from djtasks import __version__
 from djtasks.cli import beat
 from djtasks.exceptions import ImproperlyConfigured
 
@@ -13,6 +14,10 @@ class Command(BaseCommand):
     """A beat, with Celery's options."""
 
     help = "Send periodic tasks when they are due. Any number of them may run. TERM and INT end it."
+
+    def get_version(self) -> str:
+        """What `--version` says."""
+        return __version__
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Celery's options of a beat."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from djtasks import __version__
 from djtasks.cli import worker
 from djtasks.exceptions import ImproperlyConfigured, SecurityError
 
@@ -13,6 +14,10 @@ class Command(BaseCommand):
     """A worker, with Celery's options."""
 
     help = "Consume queues and run their tasks. TERM ends it when what runs is done; QUIT ends it at once."
+
+    def get_version(self) -> str:
+        """What `--version` says."""
+        return __version__
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Celery's options of a worker."""

@@ -12,6 +12,7 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
+from django.utils.encoding import escape_uri_path
 from django.views.decorators.csrf import csrf_exempt
 
 from djtasks.conf import settings
@@ -156,6 +157,11 @@ def _body(request: HttpRequest) -> bytes:
         raise Problem("The request ended before its body did: send it again.") from None
 
 
+def request_path(request: HttpRequest) -> str:
+    """What was asked, on one line of the log."""
+    return escape_uri_path(request.path)[:500]
+
+
 View = Callable[..., Answer]
 
 
@@ -189,7 +195,7 @@ def answers(method: str, *models: str, needs: Sequence[str] = ()) -> Callable[[V
                     raise Problem("The monitor only shows: the setting MONITOR_READ_ONLY is on.", 403)
                 found = go(asked)
                 if method == "POST":
-                    logger.info("%s, by the monitor's API: %s (%d)", by.name, request.path[:500], found.status)
+                    logger.info("%s, by the monitor's API: %s (%d)", by.name, request_path(request), found.status)
                 return found
 
         enter.method, enter.models, enter.needs = method, models, tuple(needs)  # type: ignore[attr-defined]

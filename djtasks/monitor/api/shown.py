@@ -55,10 +55,8 @@ def one(found: One, see_arguments: bool, see_result: bool) -> dict[str, Any]:
     if result is not None and see_result:
         told |= _outcome(payload.stored(result, "result", result.content_type, result.content_encoding), told["state"])
         told["traceback"] = result.traceback_end
-    if not see_arguments and message is not None:
-        # Events of workers may have arguments in them.
-        told["events"] = [{**each, "body": None} for each in found.events]
     if not (see_result and see_arguments):
+        # Their bodies may have arguments and results in them.
         told["events"] = [{key: each[key] for key in ("at", "type", "worker")} for each in found.events]
     return told
 

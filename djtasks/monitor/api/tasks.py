@@ -60,8 +60,7 @@ def _listed(
     seconds, oldest_first = settings.MONITOR_SEARCH_TIMEOUT, not key.startswith("-")
     after = asked.text("after")
     if uuid is not None:
-        by_id = tasklists.by_ids(conn, [uuid])
-        return [each for each in by_id if (tasklists.MESSAGES if each.waits else tasklists.RESULTS) in tables], ""
+        return tasklists.by_ids(conn, [uuid], tables), ""
     if _SORTS[key.removeprefix("-")] == "ended":
         if tasklists.RESULTS not in tables or any(name in wanted for name in _WAITING):
             raise Problem("What waits or runs has not ended: sort it by received.")
@@ -134,7 +133,7 @@ def _end(text: str) -> tuple[datetime, UUID] | None:
 def _next(asked: Asked, rest: str) -> dict[str, str]:
     query = {key: value for key, value in asked.request.GET.items() if key not in ("after", "offset")}
     url = f"{asked.request.path}?{urlencode({**query, 'after': rest})}"
-    return {"Link": f'<{asked.request.build_absolute_uri(url)}>; rel="next"'}
+    return {"Link": f'<{url}>; rel="next"'}
 
 
 @answers("GET", "message", "result")

@@ -40,6 +40,7 @@ class PreforkPool(Pool):
 
     name = "prefork"
     soft_limits = hard_limits = terminates = recycles = resizes = restarts = True
+    most = MOST_SLOTS
 
     def __init__(self, concurrency: int, options: ChildOptions, prefetch_multiplier: int = 0) -> None:
         super().__init__(concurrency, prefetch_multiplier)

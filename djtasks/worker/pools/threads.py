@@ -19,6 +19,7 @@ from typing import Self
 from django.db import connections
 
 from djtasks import tracer
+from djtasks.commanding import MOST_SLOTS
 from djtasks.exceptions import SoftTimeLimitExceeded
 from djtasks.messages import Outcome, Progress
 from djtasks.worker.clock import stale
@@ -35,6 +36,7 @@ class ThreadsPool(Pool):
 
     name = "threads"
     soft_limits = hard_limits = resizes = True
+    most = MOST_SLOTS
 
     def __init__(self, concurrency: int, hostname: str, prefetch_multiplier: int = 0) -> None:
         super().__init__(concurrency, prefetch_multiplier)
