@@ -5,6 +5,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.installed
 ADDRESS ?= 127.0.0.1:8000
+# So many processes test, each on a server of its own.
+JOBS ?= 2
 SAY := @printf '\033[1m%s\033[0m\n'
 
 .DEFAULT_GOAL := help
@@ -35,14 +37,14 @@ run: $(READY) ## the demo site and a worker with a beat, until Ctrl-C (ADDRESS=1
 	trap 'kill -TERM $$site $$worker 2>/dev/null; wait' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
 	wait $$site
 
-test: $(READY) browser ## the tests, on every PostgreSQL found (SERVERS="embedded" chooses, ARGS="-k name" goes to pytest)
-	@servers="$(SERVERS)"; \
-	if [ -n "$$DATABASE_URL" ]; then servers=DATABASE_URL; \
+test: $(READY) browser ## the tests, on every PostgreSQL found (SERVERS="embedded" chooses, ARGS="-k name" goes to pytest, JOBS=0 for one process)
+	@servers="$(SERVERS)"; jobs=$(JOBS); \
+	if [ -n "$$DATABASE_URL" ]; then servers=DATABASE_URL; jobs=0; \
 	elif [ -z "$$servers" ]; then servers=$$($(PY) -m tests.servers); fi; \
 	printf '\033[1mRunning the tests on: %s\033[0m\n' "$$(echo $$servers)"; \
 	failed=; for server in $$servers; do \
 		[ "$$server" = DATABASE_URL ] || export DJTASKS_TEST_SERVER="$$server"; \
-		$(PY) -m pytest $(ARGS) || failed="$$failed $$server"; \
+		$(PY) -m pytest --numprocesses $$jobs --dist loadfile $(ARGS) || failed="$$failed $$server"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "The tests failed on:$$failed"; exit 1; fi
 

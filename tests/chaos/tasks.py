@@ -118,7 +118,8 @@ def late_leak(serial: int, seconds: float = 0.0, payload: str = "") -> str:
 def late_hog(serial: int, seconds: float = 0.0, payload: str = "") -> str:
     """Wants more memory than a limited process may have; what it gets where there is no limit, it does not touch."""
     token = _work(serial, seconds)
-    bytearray(HOG)
+    # Zeros that the kernel gives when they are touched, and nobody touches them.
+    bytes(HOG)
     return token
 
 
