@@ -165,8 +165,8 @@ class Hub(threading.Thread):
                     self._renew_at = now + RENEWED
                 if now >= self._read_at():
                     self._read(conn)
-                selector.select(max(0.0, min(self._read_at(), self._renew_at, now + 1.0) - time.monotonic()))
-                self._drain(conn)
+                rest = max(0.0, min(self._read_at(), self._renew_at, now + 1.0) - time.monotonic())
+                self._drain(conn, nudged=any(key.fd == self._wake for key, _ in selector.select(rest)))
 
     def _read_at(self) -> float:
         """When to ask the table next, in monotonic seconds."""
@@ -212,8 +212,9 @@ class Hub(threading.Thread):
             intervals = [each.interval for left in self.waiters.values() for each in left]
         self._poll_at = now + min(intervals, default=1.0) * random.uniform(0.75, 1.0)
 
-    def _drain(self, conn: psycopg.Connection) -> None:
-        with contextlib.suppress(BlockingIOError):
+    def _drain(self, conn: psycopg.Connection, *, nudged: bool) -> None:
+        if nudged:
+            # Not otherwise: eventlet's `os.read` waits for what is not there.
             os.read(self._wake, 65536)
         conn.pgconn.consume_input()
         while ring := conn.pgconn.notifies():

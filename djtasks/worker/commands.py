@@ -93,6 +93,11 @@ class Commands:
         except (NoAnswer, *LOST):
             # Whoever obeys has to know that the connection is gone.
             raise
+        except (NotImplementedError, TypeError, ValueError) as error:
+            # What it cannot be told, which its sender hears; whoever looks for its own mistake turns DEBUG on.
+            logger.warning("The command %s was refused: %s", name, error)
+            logger.debug("It was raised here", exc_info=True)
+            return {"error": safe_repr(error)}
         except Exception as error:
             logger.exception("The command %s failed", name)
             return {"error": safe_repr(error)}

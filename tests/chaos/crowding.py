@@ -40,6 +40,9 @@ HOGS = "SELECT count(*) FROM djtasks_result WHERE name = 'chaos.late_hog' AND st
 def flooded(ground: Ground) -> None:
     """One queue has always very many tasks waiting: those of the other are begun soon all the same."""
     ground.begin((None, None), "-Q", f"celery,{FLOODED}", rate=BESIDE)
+    # Orders are obeyed one after another: what was called to get the workers going has been called once this has.
+    ground.order("slow 0")
+    wait_until(lambda: " slow " in ground.ledger.read_text(), "the producer has called what it was told to", STARTED)
     wait_until(lambda: ground.tables.number(WAITING, "celery") < BESIDE, "the other queue is as good as empty", STARTED)
     ground.order(f"flood {2 * FLOOD}")
     wait_until(lambda: ground.tables.number(WAITING, FLOODED) > FLOOD, "the queue is flooded")

@@ -4,6 +4,7 @@ import json
 import platform
 import textwrap
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -82,8 +83,14 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def remarks(rows: Sequence[Row]) -> str:
-    """What else is to be said, a line each."""
-    found = [f"- {row.title}: {'; '.join([*row.notes, *row.problems])}." for row in rows if row.notes or row.problems]
+    """What else is to be said: a line each, and one for all that were not played for the same reason."""
+    found, reasons = [], defaultdict(list)
+    for row in rows:
+        if row.cells[0] == "–":
+            reasons[row.notes[0]].append(row.title)
+        elif row.notes or row.problems:
+            found.append(f"- {row.title}: {'; '.join([*row.notes, *row.problems])}.")
+    found += [f"- –, {why}: {'; '.join(titles)}." for why, titles in reasons.items()]
     return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in found)
 
 
@@ -157,10 +164,10 @@ the database; in the end both are compared with what is stored.
 POOLS_TEXT = """\
 ## Faults, with every pool
 
-`make chaos ARGS="--pool all --middle --write docs/explanation/faults.md"` does it again and writes this part. It plays
-the scenarios for a few seconds each, with every pool, {day}. Prefork, threads and solo run two, two and one task at a
-time in each of two workers; the crowds (gevent, eventlet, asyncio) eight, in one child process; under asyncio four of
-five tasks are coroutines. The columns are those above. Added to the scenarios above are:
+`make chaos ARGS="--pool all --middle --write docs/explanation/faults.md"` does it again and writes this part: the
+scenarios for a few seconds each, with every pool. This was played {day}. Prefork, threads and solo run two, two and
+one task at a time in each of two workers; the crowds (gevent, eventlet, asyncio) eight, in one child process; under
+asyncio four of five tasks are coroutines. The columns are those above. Added to the scenarios above are:
 
 - **very many workers started at once**, and ended at once;
 - **a child's memory limited**: tasks keep memory for ever under `--max-memory-per-child`, others want more than
