@@ -165,9 +165,9 @@ POOLS_TEXT = """\
 ## Faults, with every pool
 
 `make chaos ARGS="--pool all --middle --write docs/explanation/faults.md"` does it again and writes this part: the
-scenarios for a few seconds each, with every pool. This was played {day}. Prefork, threads and solo run two, two and
-one task at a time in each of two workers; the crowds (gevent, eventlet, asyncio) eight, in one child process; under
-asyncio four of five tasks are coroutines. The columns are those above. Added to the scenarios above are:
+scenarios for a few seconds each, with every pool. This was played {day}. Prefork, threads and solo run two,
+two and one task at a time in each of two workers; the crowds (gevent, eventlet, asyncio) eight, in one child process;
+under asyncio four of five tasks are coroutines. The columns are those above. Added to the scenarios above are:
 
 - **very many workers started at once**, and ended at once;
 - **a child's memory limited**: tasks keep memory for ever under `--max-memory-per-child`, others want more than
