@@ -67,7 +67,9 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.display(description="asleep", boolean=True)
     def asleep(self, obj: Worker) -> bool:
-        return obj.idle
+        # One that waits to be woken, with nothing more to take, may still run what it has taken.
+        running = obj.state.get("running") if isinstance(obj.state, dict) else None
+        return obj.idle and not (isinstance(running, int) and running)
 
     @admin.display(description="up since")
     def since(self, obj: Worker) -> str:

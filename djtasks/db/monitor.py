@@ -40,6 +40,7 @@ class Picture(NamedTuple):
     oldest: dict[str, Any] | None
     #: How many rows there are, by the server's statistics.
     messages: int
+    #: The same, where that is over COUNTED + 1; else counted, up to there.
     results: int
 
 
@@ -123,7 +124,12 @@ PICTURE: LiteralString = """
             ) AS a
         ),
         (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'djtasks_message'::regclass),
-        (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'djtasks_result'::regclass)
+        (
+            SELECT CASE WHEN reltuples > %(counted)s THEN reltuples::bigint ELSE (
+                SELECT count(*) FROM (SELECT FROM djtasks_result ORDER BY id LIMIT %(counted)s) AS few
+            ) END
+            FROM pg_class WHERE oid = 'djtasks_result'::regclass
+        )
 """
 
 

@@ -95,6 +95,8 @@ def _tiles(
     """Numbers, each with where it comes from."""
     most = most_of(list(depths))
     cut = any(depth.known > most for depth in depths.values())
+    few = picture.results <= COUNTED + 1
+    results = count(picture.results, COUNTED) if few else about(picture.results)
     ended = sum(number for state, number in present.rates.items() if state in ("SUCCESS", "FAILURE"))
     tiles = [
         ("worker", _("Workers"), count(len(wrong.alive(picture))), to("workers")),
@@ -105,7 +107,7 @@ def _tiles(
         ("message", _("For later"), count(picture.parked.get("eta", 0), COUNTED), f"{to('tasks')}?q=state:eta"),
         ("result", _("Failed within an hour"), count(picture.failures, COUNTED), f"{to('tasks')}?q=state:FAILURE"),
         ("result", _("Dead letters"), count(picture.letters, COUNTED), to("letters")),
-        ("result", _("Results"), about(picture.results), to("tasks")),
+        ("result", _("Results"), results, to("tasks")),
     ]
     return [
         {"title": title, "value": value, "url": url} for model, title, value, url in tiles if may_see(request, model)

@@ -1,7 +1,7 @@
 """Tasks: those that wait, run and have ended, in one list; searched as in flower."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
@@ -230,13 +230,13 @@ def end_of(request: HttpRequest) -> tuple[datetime, UUID] | None:
     done, _tilde, uuid = text.partition("~")
     try:
         # A plus sign that nobody has escaped is a blank.
-        found = datetime.fromisoformat(done.replace(" ", "+")), UUID(uuid)
-        if found[0].tzinfo is None:
+        found = datetime.fromisoformat(done.replace(" ", "+"))
+        if found.tzinfo is None:
             raise ValueError(done)
-        found[0].timestamp()
+        # Zones and times that Python has and the database has not.
+        return found.astimezone(UTC), UUID(uuid)
     except (ValueError, OverflowError):
         raise Problem(str(_NO_PAGE)) from None
-    return found
 
 
 def link(request: HttpRequest, **changes: str | None) -> str:

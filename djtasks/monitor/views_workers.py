@@ -260,16 +260,18 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     said: Mapping[str, Any] = row["state"] if isinstance(row["state"], dict) else {}
     counters = row["counters"] if isinstance(row["counters"], dict) else {}
     lives = row["age"] < settings.WORKER_DEAD_AFTER
-    load = said.get("load")
+    load, running = said.get("load"), said.get("running")
+    # One that waits to be woken, with nothing more to take, may still run what it has taken.
+    asleep = row["idle"] and not (isinstance(running, int) and running)
     return {
         "url": _url(row),
         "name": label(row["name"]),
         "lives": lives,
-        "state": _("dead") if not lives else _("asleep") if row["idle"] else _("at work"),
+        "state": _("dead") if not lives else _("asleep") if asleep else _("at work"),
         "heartbeat": ago(row["age"]),
         "pool": label(row["pool"]),
         "concurrency": count(row["concurrency"]),
-        "running": count(said["running"]) if isinstance(said.get("running"), int) else "–",
+        "running": count(running) if isinstance(running, int) else "–",
         "prefetched": count(said["prefetched"]) if isinstance(said.get("prefetched"), int) else "–",
         "queues": ", ".join(label(str(name)) for name in row["queues"]) if isinstance(row["queues"], list) else "–",
         "succeeded": _counter(counters, "SUCCESS"),

@@ -62,7 +62,8 @@ def _workers(picture: Picture) -> Iterator[Alarm]:
         text = _("The heart of the worker %(name)s has not beaten for %(age)s.")
         yield Alarm("bad", text % {"name": label(each["name"]), "age": span(each["age"])}, url, "worker")
     if len(dead) > NAMED:
-        yield Alarm("bad", _("%d more workers are dead.") % (len(dead) - NAMED), url, "worker")
+        text = ngettext("%d more worker is dead.", "%d more workers are dead.", len(dead) - NAMED)
+        yield Alarm("bad", text % (len(dead) - NAMED), url, "worker")
 
 
 def _queues(picture: Picture, depths: Mapping[str, Depth]) -> Iterator[Alarm]:
@@ -74,7 +75,8 @@ def _queues(picture: Picture, depths: Mapping[str, Depth]) -> Iterator[Alarm]:
         age = span(None if each["since"] is None else picture.now - each["since"])
         yield Alarm("warn", text % {"name": label(name), "age": age, "by": label(each["by"])}, url, "queue")
     if len(paused) > NAMED:
-        yield Alarm("warn", _("%d more queues are paused.") % (len(paused) - NAMED), url, "queue")
+        text = ngettext("%d more queue is paused.", "%d more queues are paused.", len(paused) - NAMED)
+        yield Alarm("warn", text % (len(paused) - NAMED), url, "queue")
     forsaken = [name for name, depth in depths.items() if depth.known and name not in takers]
     for name in forsaken[:NAMED] if takers else ():
         yield Alarm(
@@ -94,10 +96,18 @@ def _schedules(picture: Picture) -> Iterator[Alarm]:
     url = to("schedules")
     beats = [each for each in picture.beats if each["age"] < settings.WORKER_DEAD_AFTER]
     if picture.schedules and not beats:
-        text = _("No beat is there: %s periodic tasks are enabled, and none is sent.")
+        text = ngettext(
+            "No beat is there: %s periodic task is enabled, and is not sent.",
+            "No beat is there: %s periodic tasks are enabled, and none is sent.",
+            picture.schedules,
+        )
         yield Alarm("bad", text % count(picture.schedules, 1000), url, "periodictask")
     elif picture.late:
-        text = _("%s periodic tasks are more than a minute late.")
+        text = ngettext(
+            "%s periodic task is more than a minute late.",
+            "%s periodic tasks are more than a minute late.",
+            picture.late,
+        )
         yield Alarm("bad", text % count(picture.late, 1000), url, "periodictask")
 
 

@@ -135,9 +135,10 @@ def test_tasks_in_a_database_of_their_own(migrated: str, workers: Workers) -> No
         with tasks_apart(url):
             a_call_is_no_part_of_the_caller_s_transaction()
             pages_show_them()
-            assert check_settings() == []
+            # Other tests have defined tasks that are atomic in the database they know.
+            assert [problem for problem in check_settings() if "is atomic in" not in problem] == []
             with override_settings(DJTASKS={"DATABASE": "tasks", "ENQUEUE": "in_transaction"}):
-                [found] = check_settings()
+                [found] = [each for each in check_settings() if "is atomic in" not in each]
                 assert "'in_transaction', but the tasks are in 'tasks', not 'default'" in found
         assert worker.stop() == 0
         for table in ("message", "result", "worker", "queue"):

@@ -1,6 +1,7 @@
 """The API: what it shows, what it does in the database, and what it says to what makes no sense."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -255,6 +256,10 @@ def somebody(token: str) -> Any:
     """What a project may say of a token."""
     if token == "boom" * 5:
         raise LookupError(token)
+    if token == "oops" * 5:
+        raise AttributeError(token)
+    if token == "gone" * 5:
+        return User.objects.get(username=token)
     if token == "user" * 5:
         return User.objects.get(username="someone")
     return {"name": "one", "permissions": ["djtasks.view_worker"]} if token == "dict" * 5 else None
@@ -264,10 +269,11 @@ def test_a_function_may_say_whose_a_token_is(configure: Callable[..., None], cap
     User.objects.create_user("someone", is_superuser=True)
     for said in (somebody, "tests.monitor.test_api.somebody", "tests.monitor.test_api:somebody"):
         configure(MONITOR_API=True, MONITOR_API_TOKENS=said)
-        for token, status in (("user", 200), ("dict", 200), ("none", 401), ("boom", 503)):
+        wanted = {"user": 200, "dict": 200, "none": 401, "gone": 401, "boom": 503, "oops": 503}
+        for token, status in wanted.items():
             client = Client(headers={"Authorization": f"Bearer {token * 5}"})
             assert client.get("/djtasks/api/workers").status_code == status
-    assert "boomboom" not in caplog.text
+    assert not re.search("(boom|oops){2}", caplog.text)
     configure(MONITOR_API=True, MONITOR_API_TOKENS="tests.nowhere.at_all")
     assert Client(headers={"Authorization": "Bearer x"}).get("/djtasks/api/workers").status_code == 503
 
@@ -412,6 +418,10 @@ def test_what_is_too_large_is_refused(api: Client, configure: Callable[..., None
         ("tasks?sort_by=args", "sort_by must be one of"),
         ("tasks?after=x", "There is no such page"),
         ("tasks?sort_by=ended&after=x", "There is no such page"),
+        (
+            "tasks?sort_by=ended&after=0001-01-01T00:00%2B23:59~0192aaaa-0000-7000-8000-000000000000",
+            "There is no such page",
+        ),
         ("tasks?sort_by=ended&state=running", "sort it by received"),
         ("tasks?search=nothing:x", "There is no filter"),
         ("tasks?received_start=soon", "is no time"),

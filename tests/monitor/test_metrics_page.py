@@ -47,6 +47,7 @@ def test_the_page_has_our_names_and_flowers(client: Client, configure: Callable[
     with CaptureQueriesContext(connection) as seen:
         answer = client.get(URL)
     assert answer["Content-Type"] == metrics.CONTENT_TYPE
+    assert "default-src 'none'" in answer["Content-Security-Policy"]
     lines = answer.content.decode().splitlines()
     for line in (
         'djtasks_queue_messages{queue="celery"} 1.0',

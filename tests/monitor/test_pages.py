@@ -66,7 +66,7 @@ def test_what_is_wrong_is_said(admin_client: Client) -> None:
         "1 task waits that no worker here knows.",
         "There is 1 dead letter.",
         "The queue night is paused",
-        "No beat is there: 1 periodic tasks are enabled",
+        "No beat is there: 1 periodic task is enabled, and is not sent.",
     ):
         assert text in found
 
@@ -79,7 +79,7 @@ def test_a_beat_that_is_late_is_told_from_one_that_is_missing(admin_client: Clie
     )
     assert "No beat is there" in alarms(admin_client)[0]
     Beat.objects.create(incarnation=1, name="beat@here", host="here", pid=1)
-    assert alarms(admin_client) == ["1 periodic tasks are more than a minute late."]
+    assert alarms(admin_client) == ["1 periodic task is more than a minute late."]
     PeriodicTask.objects.update(enabled=False)
     assert alarms(admin_client) == []
 
@@ -153,6 +153,12 @@ def test_the_last_point_is_now(admin_client: Client) -> None:
     assert last["busy"] == [2, 3]
 
 
+def test_results_are_counted_while_they_are_few(admin_client: Client) -> None:
+    for _ in range(3):
+        a_result()
+    assert " Results 3 " in words(admin_client.get(to("overview")))
+
+
 def test_how_fast_tasks_end_is_seen_between_two_looks() -> None:
     def look(now: float, count: int, incarnation: str = "1") -> dict[str, float]:
         workers = [{"incarnation": incarnation, "counters": {"SUCCESS": count, "odd": "x"}}]
@@ -188,6 +194,13 @@ def test_a_worker_is_shown_with_what_it_says_of_itself(admin_client: Client) -> 
     for text in ("python 3.11.7", "2 MiB", "1.50 s / 250 ms", "['<b>']", "shop.mine", str(mine.pk)):
         assert text in page
     assert "shop.other" not in page
+
+
+@pytest.mark.parametrize(("running", "state"), [(None, "asleep"), (0, "asleep"), (1, "at work")])
+def test_a_worker_that_runs_a_task_is_not_asleep(admin_client: Client, running: int | None, state: str) -> None:
+    worker = a_worker(state={"running": running}, idle=True)
+    for url in (to("workers"), to("worker", worker.pk)):
+        assert f'<span class="state good">{state}</span>' in admin_client.get(url).content.decode()
 
 
 @pytest.mark.parametrize("state", [None, [], 7, {"running": "many", "load": 5, "rusage": [], "versions": None}])

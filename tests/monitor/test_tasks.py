@@ -225,6 +225,8 @@ def test_whoever_sees_one_table_sees_its_tasks_only(staff: Callable[..., Client]
         ({"after": "-1"}, "no such page"),
         ({"after": "x~y", "sort": "ended"}, "no such page"),
         ({"after": "2026-01-01~0192aaaa-0000-7000-8000-000000000000", "sort": "ended"}, "no such page"),
+        ({"after": "0001-01-01T00:00+23:59~0192aaaa-0000-7000-8000-000000000000", "sort": "ended"}, "no such page"),
+        ({"after": "9999-12-31T23:59-23:59~0192aaaa-0000-7000-8000-000000000000", "sort": "ended"}, "no such page"),
         ({"after": "9999-12-31T23:59:59+00:00", "sort": "ended"}, "no such page"),
     ],
 )

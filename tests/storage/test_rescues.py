@@ -57,7 +57,7 @@ def test_what_the_dead_held_runs_again_or_ends_as_its_acks_say_and_the_dead_is_g
     assert result is not None
     assert result["state"] == "FAILURE"
     assert b"WorkerLostError" in result["result"]
-    assert (result["owner"], result["worker"]) == (owner, None)
+    assert (result["owner"], result["worker"]) == (owner, "celery@test")
     left = [row["incarnation"] for row in table.rows("SELECT incarnation FROM djtasks_worker")]
     assert left == [other]
     kept = table.message(others)

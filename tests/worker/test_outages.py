@@ -203,6 +203,8 @@ def test_an_idle_worker_listens_again_after_an_outage(server: Server, workers: W
 
 def test_an_idle_worker_can_be_ended_while_the_database_is_away(server: Server, workers: Workers) -> None:
     worker = workers.start("-c", "1", "-Q", "away")
+    # No claim of its is left without an answer: one that is has perhaps taken something, and is waited for.
+    wait_until(lambda: query("SELECT idle FROM djtasks_worker WHERE pid = %s", worker.pid) == [(True,)], "it sleeps")
     server.stop()
     try:
         worker.signal(signal.SIGTERM)

@@ -5,12 +5,13 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.module_loading import import_string
 
 from djtasks.conf import settings
-from djtasks.conf.kinds import Unfit
 from djtasks.conf.monitor_tokens import digest, permitted
 from djtasks.monitor.respond import Problem
 
@@ -77,10 +78,15 @@ def _asked(tokens: Any, token: str) -> Caller | None:
         if hasattr(said, "has_perm"):
             return _of_user(said) if said.is_active else None
         return Caller(str(said["name"]), permitted(said["permissions"], repr(said["name"])).__contains__)
-    except (ImportError, LookupError, TypeError, ValueError, Unfit) as error:
+    except ObjectDoesNotExist:
+        # A function that looks for the token in a table.
+        return None
+    except (DatabaseError, InterfaceError):
+        raise
+    except Exception as error:
         # Its text may have the token in it.
         logger.error("MONITOR_API_TOKENS is a function that cannot be asked: %s", type(error).__name__)
-        text = "MONITOR_API_TOKENS is a function that cannot be imported, or gives no user, dict or None: mend it."
+        text = "MONITOR_API_TOKENS is a function that is not there, fails, or gives no user, dict or None: mend it."
         raise Problem(text, 503) from None
 
 

@@ -246,6 +246,11 @@ def answer(found: Answer) -> HttpResponse:
     except (TypeError, ValueError, RecursionError):
         body = json.dumps(as_json(found.data))
     made = HttpResponse(body, status=found.status, content_type="application/json", headers=dict(found.headers))
+    return inert(made)
+
+
+def inert(made: HttpResponse) -> HttpResponse:
+    """An answer that nobody keeps, and no browser takes for a page."""
     made["Cache-Control"] = "private, no-store"
     made["X-Content-Type-Options"] = "nosniff"
     made["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"

@@ -9,7 +9,7 @@ from djtasks.conf import settings
 from djtasks.db import measures
 from djtasks.db.connections import borrow
 from djtasks.monitor.api.callers import caller
-from djtasks.monitor.api.entry import NotThis, check_method, told
+from djtasks.monitor.api.entry import NotThis, check_method, inert, told
 from djtasks.monitor.respond import Problem
 
 #: Seconds that a statement of the page may take.
@@ -36,9 +36,7 @@ def page(request: HttpRequest) -> HttpResponse:
                 text = metrics.render(metrics.collect(conn))
     except Problem as error:
         return refusal(error)
-    made = HttpResponse(text, content_type=metrics.CONTENT_TYPE)
-    made["Cache-Control"] = "private, no-store"
-    return made
+    return inert(HttpResponse(text, content_type=metrics.CONTENT_TYPE))
 
 
 @transaction.non_atomic_requests
@@ -49,12 +47,12 @@ def healthcheck(request: HttpRequest) -> HttpResponse:
         check_method(request, "GET")
     except Problem as error:
         return refusal(error)
-    return HttpResponse("OK", content_type=_TEXT)
+    return inert(HttpResponse("OK", content_type=_TEXT))
 
 
 def refusal(error: Problem) -> HttpResponse:
     """What is wrong, as a text."""
-    made = HttpResponse(error.text + "\n", status=error.status, content_type=_TEXT)
+    made = inert(HttpResponse(error.text + "\n", status=error.status, content_type=_TEXT))
     if error.status == 401:
         made["WWW-Authenticate"] = 'Bearer realm="djtasks"'
     if isinstance(error, NotThis):

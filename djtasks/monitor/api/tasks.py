@@ -1,7 +1,7 @@
 """Tasks and queues: what there is."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -124,8 +124,8 @@ def _end(text: str) -> tuple[datetime, UUID] | None:
         found = datetime.fromisoformat(done.replace(" ", "+"))
         if timezone.is_naive(found):
             raise Problem(_NO_PAGE)
-        found.timestamp()
-        return found, UUID(uuid)
+        # Zones and times that Python has and the database has not.
+        return found.astimezone(UTC), UUID(uuid)
     except (ValueError, OverflowError):
         raise Problem(_NO_PAGE) from None
 
