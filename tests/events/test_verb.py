@@ -115,10 +115,12 @@ class Terminal:
         self.said = b""
         self.end, theirs = os.openpty()
         self._size(lines, columns)
+        # What says how large the terminal of the tests is says nothing of this one.
+        environment = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}}
         self.process = subprocess.Popen(
             [sys.executable, *command],
             cwd=CHECKOUT,
-            env={**os.environ, "TERM": "xterm"},
+            env={**environment, "TERM": "xterm"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
